@@ -1,0 +1,64 @@
+"""Filters: which replicas may serve a request at all."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from router.core.fleet import Fleet, ModelRef, Slots
+from router.core.types import Request
+
+
+class Filter(Protocol):
+    """Keeps some of ``slots``. Returning none refuses the request."""
+
+    name: str
+
+    def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots: ...
+
+
+class Healthy:
+    """Replicas that answer health checks and are not draining."""
+
+    name = "healthy"
+
+    def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
+        return slots[fleet.routable[slots]]
+
+
+class Model:
+    """Replicas that serve the request's base model."""
+
+    name = "model"
+
+    def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
+        return slots[fleet.serving(model.base)[slots]]
+
+
+class Lora:
+    """Replicas that have the request's LoRA adapter."""
+
+    name = "lora"
+
+    def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
+        return slots[fleet.serving(model.lora)[slots]] if model.lora else slots
+
+
+class Subset:
+    """Replicas that the request allows, less those that already failed it."""
+
+    name = "subset"
+
+    def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
+        if request.subset is None and not request.excluded:
+            return slots
+        allowed = [slot for slot in slots if self._allows(request, fleet, slot)]
+        return np.array(allowed, dtype=np.intp)
+
+    @staticmethod
+    def _allows(request: Request, fleet: Fleet, slot: int) -> bool:
+        spec = fleet.specs[slot]
+        if spec is None or spec.name in request.excluded:
+            return False
+        return request.subset is None or spec.name in request.subset

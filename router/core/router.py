@@ -1,0 +1,234 @@
+"""Router: the one façade that every shell drives.
+
+Shells feed it facts with the time they happened and carry out what it returns; it reads no clock and waits for
+nothing. ``submit`` hands in a request, ``poll`` returns the tickets that may leave now, each with its decision or its
+refusal, in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from router.core.fleet import Fleet, ModelRef
+from router.core.in_flight import InFlight
+from router.core.index.batch import KvBatch
+from router.core.index.prefix_index import Applied, PrefixIndex
+from router.core.load import Load
+from router.core.prefix import Chain, chain_of, look_up
+from router.core.scheduler import Profile
+from router.core.types import (
+    Decision,
+    Health,
+    IndexState,
+    LoadReport,
+    Outcome,
+    Refusal,
+    RefusalReason,
+    ReplicaSpec,
+    Request,
+    Ticket,
+    Usage,
+)
+from router.core.view import View
+
+_NOTHING_APPLIED = Applied(0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(slots=True, frozen=True)
+class RouterSettings:
+    """Times of the core."""
+
+    predicted_ttl_s: float = 5.0
+    """How long a dispatched prompt counts as held without an event that confirms it."""
+    in_flight_timeout_s: float = 900.0
+    """A request that never ends is taken off its replica's load after this."""
+    settle_s: float = 1.0
+    """A replica that reports nothing waiting has begun every request older than this."""
+    retry_after_s: float = 1.0
+    """What a client is told when no replica is healthy."""
+
+
+@dataclass(slots=True)
+class RouterStats:
+    """Counters since the start."""
+
+    submitted: int = 0
+    dispatched: int = 0
+    refused: int = 0
+    ended: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    timed_out_in_flight: int = 0
+    prompt_tokens: int = 0
+    predicted_cached_tokens: int = 0
+    reported_prompt_tokens: int = 0
+    reported_cached_tokens: int = 0
+    events_of_unknown_replica: int = 0
+
+
+class Router:
+    """Index, load and profiles, driven by facts. Single-threaded: one shell calls it at a time."""
+
+    def __init__(
+        self, profiles: Mapping[str, Profile], settings: RouterSettings | None = None, seed: int | None = None
+    ) -> None:
+        """``profiles`` must have the key ``default``."""
+        self.settings = settings or RouterSettings()
+        self.profiles = dict(profiles)
+        self.fleet = Fleet()
+        self.index = PrefixIndex()
+        self.load = Load()
+        self.stats = RouterStats()
+        self._random = Random(seed)
+        self._waiting: deque[tuple[Ticket, ModelRef | None, Chain | None]] = deque()
+        self._in_flight = InFlight(self.load)
+
+    def submit(self, request: Request, now: float) -> Ticket:
+        """Takes a request in; the next ``poll`` says what becomes of it."""
+        self.stats.submitted += 1
+        model = self.fleet.resolve(request.model)
+        chain = None
+        if model is not None and request.prompt is not None:
+            chain = chain_of(request.prompt, model, request.cache_salt, self.fleet)
+        ticket = Ticket(request, now)
+        self._waiting.append((ticket, model, chain))
+        return ticket
+
+    def poll(self, now: float) -> list[Ticket]:
+        """The tickets that leave now, each with ``decision`` or ``refusal`` set, in order."""
+        self.stats.timed_out_in_flight += self._in_flight.give_up(now - self.settings.in_flight_timeout_s)
+        self.index.expire(now)
+        leaving = []
+        while self._waiting:
+            ticket, model, chain = self._waiting.popleft()
+            self._decide(ticket, model, chain, now)
+            leaving.append(ticket)
+        return leaving
+
+    def next_wakeup(self) -> float | None:
+        """When to poll again if nothing happens: the oldest request in flight may have to be given up."""
+        oldest_s = self._in_flight.oldest_s()
+        return None if oldest_s is None else oldest_s + self.settings.in_flight_timeout_s
+
+    def on_response_start(self, ticket: Ticket, now: float) -> None:
+        """The replica's first body byte arrived."""
+        self._in_flight.start(ticket, now)
+
+    def on_response_end(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
+        """The request is over, however it ended. Ends after a timeout in flight are ignored."""
+        if not self._in_flight.end(ticket):
+            return
+        self.stats.ended[outcome] += 1
+        if usage is not None and usage.prompt_tokens is not None and usage.cached_tokens is not None:
+            self.stats.reported_prompt_tokens += usage.prompt_tokens
+            self.stats.reported_cached_tokens += usage.cached_tokens
+
+    def on_replica(self, spec: ReplicaSpec, now: float) -> None:
+        """A replica appeared, or what is known of it changed. Raises FleetFullError."""
+        known_slot = self.fleet.slot(spec.name)
+        slot = self.fleet.put(spec)
+        capacity_tokens = spec.capacity_blocks * spec.block_size_tokens
+        if known_slot is None:
+            self._in_flight.new_tenant(slot)
+            self.load.reset(slot, capacity_tokens)
+        else:
+            self.load.capacity_tokens[slot] = capacity_tokens
+
+    def on_replica_gone(self, name: str, now: float) -> None:
+        slot = self.fleet.remove(name)
+        if slot is not None:
+            self._in_flight.new_tenant(slot)
+            self.index.drop(slot)
+            self.load.reset(slot, 0)
+
+    def on_health(self, name: str, health: Health, now: float) -> None:
+        self.fleet.set_health(name, health)
+
+    def on_load(self, name: str, report: LoadReport, now: float) -> None:
+        slot = self.fleet.slot(name)
+        if slot is None:
+            return
+        if report.waiting == 0:
+            self._in_flight.settle(slot, now - self.settings.settle_s)
+        self.load.report(slot, report)
+
+    def on_kv_events(self, name: str, batch: KvBatch, now: float) -> Applied:
+        slot = self.fleet.slot(name)
+        if slot is None:
+            self.stats.events_of_unknown_replica += 1
+            return _NOTHING_APPLIED
+        return self.index.apply(slot, batch)
+
+    def on_index_state(self, name: str, state: IndexState, now: float) -> None:
+        """How far the replica's events can be trusted from now on; DEGRADED forgets what they said."""
+        slot = self.fleet.slot(name)
+        if slot is None:
+            return
+        self.fleet.index_states[slot] = state
+        if state is IndexState.DEGRADED:
+            self.index.drop(slot)
+
+    def on_index_reset(self, name: str, now: float) -> None:
+        """The replica's cache is empty, or a replay is about to tell all of it again."""
+        slot = self.fleet.slot(name)
+        if slot is not None:
+            self.index.drop(slot)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that replicas are working on."""
+        return len(self._in_flight)
+
+    def _decide(self, ticket: Ticket, model: ModelRef | None, chain: Chain | None, now: float) -> None:
+        request = ticket.request
+        profile = self.profiles.get(request.profile) or self.profiles["default"]
+        if model is None:
+            ticket.refusal = self._unknown_model(request)
+            self.stats.refused += 1
+            return
+        slots = profile.eligible(request, model, self.fleet)
+        if len(slots) == 0:
+            ticket.refusal = self._no_replica(model)
+            self.stats.refused += 1
+            return
+        candidates = look_up(chain, slots, self.fleet, self.index)
+        view = View(self.load, slots, now)
+        position, explanation = profile.choose(request, candidates, view, self._random)
+        slot = int(slots[position])
+        cached_tokens = int(candidates.cached_tokens[position])
+        ticket.decision = Decision(self._spec(slot), cached_tokens, explanation)
+        self._in_flight.dispatch(ticket, slot, max(request.prompt_tokens - cached_tokens, 0), now)
+        self.stats.dispatched += 1
+        self.stats.prompt_tokens += request.prompt_tokens
+        self.stats.predicted_cached_tokens += cached_tokens
+        if chain is not None:
+            self._expect(chain, slot, now)
+
+    def _expect(self, chain: Chain, slot: int, now: float) -> None:
+        """The replica will hold this prompt in a moment: siblings should know now."""
+        spec = self._spec(slot)
+        hashes = chain.hashes.get(spec.block_size_tokens)
+        if hashes is None or len(hashes) == 0:
+            return
+        if spec.reports_events and chain.exact:
+            self.index.predict(slot, hashes, now + self.settings.predicted_ttl_s)
+        else:
+            self.index.remember(slot, hashes, spec.capacity_blocks)
+
+    def _spec(self, slot: int) -> ReplicaSpec:
+        spec = self.fleet.specs[slot]
+        if spec is None:
+            raise LookupError(f"slot {slot} has no replica")
+        return spec
+
+    def _unknown_model(self, request: Request) -> Refusal:
+        if not len(self.fleet):
+            return self._no_replica(ModelRef(request.model))
+        served = ", ".join(sorted(self.fleet.model_names())) or "none yet"
+        asked = f"The model `{request.model}` does not exist" if request.model else "The request names no model"
+        return Refusal(RefusalReason.UNKNOWN_MODEL, f"{asked}; this router serves: {served}.")
+
+    def _no_replica(self, model: ModelRef) -> Refusal:
+        message = f"No healthy replica serves `{model.lora or model.base}` at the moment; retry shortly."
+        return Refusal(RefusalReason.NO_REPLICA, message, self.settings.retry_after_s)

@@ -1,0 +1,123 @@
+"""A profile chooses a replica: filters, then weighted scorers, then a picker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+import numpy as np
+
+from router.core.filters import Filter
+from router.core.fleet import Fleet, ModelRef, Slots
+from router.core.pickers import Picker
+from router.core.types import Request, Scores
+from router.core.view import Candidates, View
+
+
+class Scorer(Protocol):
+    """Rates candidates. Returns one value per candidate in [0, 1], higher is better."""
+
+    name: str
+
+    def score(self, request: Request, candidates: Candidates, view: View) -> Scores: ...
+
+
+@runtime_checkable
+class DispatchObserver(Protocol):
+    """A scorer that remembers where requests went."""
+
+    def dispatched(self, request: Request, candidates: Candidates, position: int, now: float) -> None:
+        """The request goes to ``candidates[position]``."""
+
+
+class WeightedScorer(NamedTuple):
+    scorer: Scorer
+    weight: float
+
+
+@dataclass(slots=True, frozen=True)
+class Explanation:
+    """Why a replica was chosen: every candidate, what each scorer gave it, the weighted sum, the winner."""
+
+    profile: str
+    picker: str
+    candidates: list[str]
+    cached_tokens: list[int]
+    prompt_tokens: int
+    weights: dict[str, float]
+    scores: dict[str, list[float]]
+    totals: list[float]
+    winner: str
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(
+            {
+                "profile": self.profile,
+                "picker": self.picker,
+                "winner": self.winner,
+                "prompt_tokens": self.prompt_tokens,
+                "weights": self.weights,
+                "candidates": [self._row(position) for position in range(len(self.candidates))],
+            }
+        )
+
+    def _row(self, position: int) -> dict[str, object]:
+        return {
+            "replica": self.candidates[position],
+            "cached_tokens": self.cached_tokens[position],
+            "scores": {name: round(values[position], 4) for name, values in self.scores.items()},
+            "total": round(self.totals[position], 4),
+        }
+
+
+@dataclass(slots=True)
+class Profile:
+    """One way to choose. Scorers and picker may keep state; a profile belongs to one router."""
+
+    name: str
+    filters: Sequence[Filter]
+    scorers: Sequence[WeightedScorer]
+    picker: Picker
+    _observers: list[DispatchObserver] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._observers = [each.scorer for each in self.scorers if isinstance(each.scorer, DispatchObserver)]
+
+    def eligible(self, request: Request, model: ModelRef, fleet: Fleet) -> Slots:
+        slots = fleet.slots
+        for each in self.filters:
+            slots = each.keep(request, model, slots, fleet)
+        return slots
+
+    def choose(
+        self, request: Request, candidates: Candidates, view: View, random: Random
+    ) -> tuple[int, Explanation | None]:
+        """Position of the chosen candidate, and why if the request asks. ``candidates`` is not empty."""
+        rated = [each.scorer.score(request, candidates, view) for each in self.scorers]
+        totals = np.zeros(len(candidates))
+        for each, values in zip(self.scorers, rated, strict=True):
+            totals += values * each.weight
+        position = self.picker.pick(totals, random)
+        for observer in self._observers:
+            observer.dispatched(request, candidates, position, view.now)
+        explanation = self._explain(request, candidates, rated, totals, position) if request.explain else None
+        return position, explanation
+
+    def _explain(
+        self, request: Request, candidates: Candidates, rated: list[Scores], totals: Scores, position: int
+    ) -> Explanation:
+        names = [replica.name for replica in candidates.replicas]
+        return Explanation(
+            profile=self.name,
+            picker=self.picker.name,
+            candidates=names,
+            cached_tokens=candidates.cached_tokens.tolist(),
+            prompt_tokens=request.prompt_tokens,
+            weights={each.scorer.name: each.weight for each in self.scorers},
+            scores={each.scorer.name: values.tolist() for each, values in zip(self.scorers, rated, strict=True)},
+            totals=totals.tolist(),
+            winner=names[position],
+        )

@@ -1,0 +1,199 @@
+"""The words of the core: what shells tell the router, and what it answers.
+
+Nothing here knows of sockets, clocks or threads. Times are seconds on the shell's own monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from router.core.scheduler import Explanation
+
+Tokens = NDArray[np.uint32]
+"""Token ids of a prompt, in order."""
+
+Hashes = NDArray[np.uint64]
+"""Chained block hashes: element i identifies blocks 0..i."""
+
+Scores = NDArray[np.float64]
+"""One value per candidate, in [0, 1], higher is better."""
+
+
+class Role(StrEnum):
+    """Which legs of a request a replica serves."""
+
+    BOTH = "both"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Health(StrEnum):
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+
+
+class IndexState(StrEnum):
+    """How far the index can be trusted for one replica."""
+
+    NONE = "none"
+    """The replica reports no KV events; Weft remembers what it sent there."""
+    SYNCED = "synced"
+    """Every event since the replica's start, or since its cache was last empty, was seen."""
+    PARTIAL = "partial"
+    """Events arrive without gaps, but the replica's replay buffer did not reach back to its start."""
+    DEGRADED = "degraded"
+    """Events were lost and could not be replayed: what was known has been dropped."""
+
+
+class Tier(IntEnum):
+    """Where a replica holds a block. Lower is faster."""
+
+    GPU = 0
+    CPU = 1
+    DISK = 2
+
+
+class Outcome(Enum):
+    """How a dispatched request ended."""
+
+    OK = "ok"
+    CLIENT_GONE = "client_gone"
+    REJECTED = "rejected"
+    """The replica refused it (overload, draining); nothing was computed."""
+    FAILED = "failed"
+    """Connection refused or broken, a 5xx, or an error event in the stream."""
+    TIMEOUT = "timeout"
+
+
+@dataclass(slots=True, frozen=True)
+class ReplicaSpec:
+    """What a shell knows of one replica: a vLLM server, or one data-parallel rank of it."""
+
+    name: str
+    """Unique, e.g. ``10.0.0.1:8000``, or ``10.0.0.1:8000#1`` for data-parallel rank 1."""
+    url: str
+    rank: int | None = None
+    role: Role = Role.BOTH
+    models: tuple[str, ...] = ()
+    """Served names of the base model. The first is the one that enters block hashes."""
+    adapters: tuple[str, ...] = ()
+    """Names of the LoRA adapters that it can serve."""
+    block_size_tokens: int = 16
+    capacity_blocks: int = 0
+    """KV blocks on the accelerator; 0 when unknown."""
+    max_model_len_tokens: int = 0
+    reports_events: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def base_model(self) -> str:
+        return self.models[0] if self.models else ""
+
+
+@dataclass(slots=True, frozen=True)
+class LoadReport:
+    """One scrape of a replica's metrics."""
+
+    running: int
+    waiting: int
+    kv_usage: float
+    """Share of KV blocks held by running requests, 0..1."""
+    prefix_queries_tokens: float = 0.0
+    prefix_hits_tokens: float = 0.0
+    active_adapters: frozenset[str] = frozenset()
+    """LoRA adapters that running or waiting requests use."""
+
+
+@dataclass(slots=True, frozen=True)
+class Prompt:
+    """A prompt as blocks see it."""
+
+    token_ids: Tokens
+    exact: bool = True
+    """True: the engine's own token ids. False: groups of four bytes of text stand in for tokens, so the
+    blocks can only be compared with what Weft itself sent."""
+    media: tuple[tuple[int, int], ...] = ()
+    """(token position, 64-bit content key) of each image, video or audio in the prompt, ascending. The
+    block that holds the position, and so all after it, hash differently for different media."""
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, ready to be routed."""
+
+    id: str
+    model: str
+    """The name the client asked for: a served name or a LoRA adapter."""
+    prompt: Prompt | None = None
+    """None when there is nothing to hash; such requests are routed by load alone."""
+    max_tokens: int | None = None
+    streams: bool = False
+    """The answer is sent token by token, so that its first byte marks the end of prefill."""
+    cache_salt: str = ""
+    session_id: str = ""
+    profile: str = ""
+    """Scheduling profile; empty means the default one."""
+    subset: frozenset[str] | None = None
+    """When set, only replicas with these names may serve it."""
+    excluded: frozenset[str] = frozenset()
+    """Replicas that have already failed this request."""
+    explain: bool = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        return 0 if self.prompt is None else len(self.prompt.token_ids)
+
+
+@dataclass(slots=True, frozen=True)
+class Usage:
+    """What the replica said a request cost. None: it did not say."""
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Decision:
+    """Where a request goes."""
+
+    replica: ReplicaSpec
+    cached_tokens: int
+    """Prompt tokens that the replica is expected not to compute."""
+    explanation: Explanation | None = None
+
+
+class RefusalReason(StrEnum):
+    UNKNOWN_MODEL = "unknown_model"
+    NO_REPLICA = "no_replica"
+
+
+@dataclass(slots=True, frozen=True)
+class Refusal:
+    """Why a request is not routed."""
+
+    reason: RefusalReason
+    message: str
+    retry_after_s: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request's place in the router, from ``submit`` to ``on_response_end``."""
+
+    request: Request
+    submitted_s: float
+    decision: Decision | None = None
+    refusal: Refusal | None = None

@@ -1,0 +1,72 @@
+"""Finds scorers by name: those shipped here, entry points of ``weft.scorers``, and ``module:Class``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from router.core.scheduler import Scorer
+from scorers.guarded import Guarded
+from scorers.in_flight_tokens import InFlightTokens
+from scorers.kv_utilisation import KvUtilisation
+from scorers.lora_affinity import LoraAffinity
+from scorers.no_hit_lru import NoHitLru
+from scorers.predicted_ttft import PredictedTtft
+from scorers.prefix_cache import PrefixCache
+from scorers.queue_depth import QueueDepth
+from scorers.running_requests import RunningRequests
+from scorers.session_affinity import SessionAffinity
+
+SHIPPED: dict[str, type[Any]] = {
+    scorer.name: scorer
+    for scorer in (
+        InFlightTokens,
+        KvUtilisation,
+        LoraAffinity,
+        NoHitLru,
+        PredictedTtft,
+        PrefixCache,
+        QueueDepth,
+        RunningRequests,
+        SessionAffinity,
+    )
+}
+
+ENTRY_POINTS = "weft.scorers"
+
+
+class UnknownScorerError(ValueError):
+    """No scorer has that name, or it cannot be made with those parameters."""
+
+
+def make_scorer(name: str, parameters: Mapping[str, Any]) -> Scorer:
+    """A scorer by name. Raises UnknownScorerError with what is allowed."""
+    shipped = SHIPPED.get(name)
+    made: Scorer = _construct(name, shipped or _find(name), parameters)
+    return made if shipped else Guarded(made)
+
+
+def _construct(name: str, found: Any, parameters: Mapping[str, Any]) -> Any:
+    try:
+        made = found(**parameters)
+    except TypeError as error:
+        raise UnknownScorerError(f"scorer {name!r} does not take these parameters: {error}") from error
+    if not isinstance(getattr(made, "name", None), str) or not callable(getattr(made, "score", None)):
+        raise UnknownScorerError(f"scorer {name!r} needs `name` and `score(request, candidates, view)`")
+    return made
+
+
+def _find(name: str) -> Any:
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            return point.load()
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        allowed = ", ".join(sorted(SHIPPED))
+        raise UnknownScorerError(f"no scorer {name!r}: use one of {allowed}, an entry point or module:Class")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownScorerError(f"cannot load scorer {name!r}: {error}") from error
