@@ -6,11 +6,15 @@ what is wrong and what is allowed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
+
+from router.core.router import RouterSettings
+from router.proxy.limits import ProxyLimits
 
 
 class ConfigError(Exception):
@@ -54,31 +58,33 @@ class DnsConfig(_Section):
 class EngineConfig(_Section):
     """How Weft watches its replicas."""
 
-    metrics_interval_s: float = Field(1.0, gt=0.0)
-    health_interval_s: float = Field(2.0, gt=0.0)
-    events: Literal["auto", "off"] = "auto"
-    """``auto``: subscribe to the KV events of replicas that publish them. ``off``: remember own routing instead."""
+    metrics_interval_s: float = Field(default=1.0, gt=0.0)
+    health_interval_s: float = Field(default=5.0, gt=0.0)
 
 
-class LimitsConfig(_Section):
-    """Limits of the HTTP proxy."""
-
-    header_bytes: int = Field(32 * 1024, ge=1024)
-    body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
-    header_timeout_s: float = Field(10.0, gt=0.0)
-    idle_timeout_s: float = Field(75.0, gt=0.0)
-    connect_timeout_s: float = Field(2.0, gt=0.0)
-    first_byte_timeout_s: float = Field(600.0, gt=0.0)
-    stream_idle_timeout_s: float = Field(120.0, gt=0.0)
-    drain_s: float = Field(30.0, ge=0.0)
-    max_tries: int = Field(3, ge=1, le=10)
+def _check_positive(section: ProxyLimits | RouterSettings) -> None:
+    for each in fields(section):
+        value = getattr(section, each.name)
+        if isinstance(value, int | float) and value < 0:
+            raise ValueError(f"{each.name} is {value}, allowed: 0 or more")
 
 
-class RouterConfig(_Section):
-    """Times of the core."""
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(slots=True, frozen=True)
+class LimitsConfig(ProxyLimits):
+    """The proxy's limits as a file may set them."""
 
-    predicted_ttl_s: float = Field(5.0, gt=0.0)
-    in_flight_timeout_s: float = Field(900.0, gt=0.0)
+    def __post_init__(self) -> None:
+        _check_positive(self)
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(slots=True, frozen=True)
+class CoreConfig(RouterSettings):
+    """The core's settings as a file may set them."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
 
 
 class WeftConfig(_Section):
@@ -95,9 +101,9 @@ class WeftConfig(_Section):
     profiles: dict[str, ProfileConfig] = Field(default_factory=dict)
     """Added to the shipped ones; a profile named ``default`` replaces the default."""
     default_profile: str = "default"
-    engine: EngineConfig = Field(default_factory=EngineConfig)
-    limits: LimitsConfig = Field(default_factory=LimitsConfig)
-    router: RouterConfig = Field(default_factory=RouterConfig)
+    engine: EngineConfig = EngineConfig()
+    limits: LimitsConfig = LimitsConfig()
+    router: CoreConfig = CoreConfig()
 
 
 def load_config(path: Path) -> WeftConfig:
@@ -126,7 +132,7 @@ def parse_config(content: object, source: str) -> WeftConfig:
 def _describe(source: str, error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "(top level)"
     message = str(error["msg"])
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         message = f"unknown key; allowed here: {', '.join(_allowed(error['loc']))}"
     return f"{source}: {key}: {message}"
 
@@ -139,4 +145,6 @@ def _allowed(location: tuple[int | str, ...]) -> list[str]:
             section = section.model_fields[str(part)].annotation
         else:
             section = section.__args__[-1]
+    if is_dataclass(section):
+        return sorted(each.name for each in fields(section))
     return sorted(section.model_fields)

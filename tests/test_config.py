@@ -18,7 +18,7 @@ def load(tmp_path):
 
 def test_an_empty_file_is_all_defaults(load):
     assert load("") == load("{}")
-    assert load("").limits.body_bytes == 64 * 1024 * 1024
+    assert load("").limits.max_body_bytes == 64 * 1024 * 1024
 
 
 def test_a_full_file(load):
@@ -50,8 +50,9 @@ def test_a_full_file(load):
     [
         ("listne: x", ["weft.yaml", "listne", "unknown key", "listen"]),
         ("limits: {max_trys: 1}", ["limits.max_trys", "unknown key", "max_tries"]),
-        ("limits: {max_tries: 0}", ["limits.max_tries", "greater than or equal to 1"]),
+        ("limits: {max_tries: -1}", ["limits", "max_tries is -1", "0 or more"]),
         ("limits: {max_tries: many}", ["limits.max_tries", "integer"]),
+        ("router: {predicted_ttl: 5}", ["router.predicted_ttl", "unknown key", "predicted_ttl_s"]),
         ("profiles: {p: {scorer: []}}", ["profiles.p.scorer", "unknown key", "scorers"]),
         ("profiles: {p: {scorers: [{nmae: x}]}}", ["profiles.p.scorers.0", "nmae", "name"]),
         ("models: {m: {tokenizer: tiktoken}}", ["models.m.tokenizer", "'local'"]),

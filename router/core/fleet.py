@@ -86,7 +86,7 @@ class Fleet:
         """What a model name stands for; an empty name means the only base model, if there is but one."""
         if model:
             return self._refs.get(model)
-        bases = {spec.base_model for _, spec in self}
+        bases = {spec.base_model for _, spec in self if spec.models}
         return ModelRef(bases.pop()) if len(bases) == 1 else None
 
     def serving(self, model: str) -> Mask:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from router.core.fleet import Fleet, ModelRef
+from router.core.histogram import Histogram
 from router.core.in_flight import InFlight
 from router.core.index.batch import KvBatch
 from router.core.index.prefix_index import Applied, PrefixIndex
@@ -47,6 +48,8 @@ class RouterSettings:
     """A request that never ends is taken off its replica's load after this."""
     settle_s: float = 1.0
     """A replica that reports nothing waiting has begun every request older than this."""
+    unknown_capacity_blocks: int = 25_000
+    """How much is remembered of a replica that does not tell its capacity."""
     retry_after_s: float = 1.0
     """What a client is told when no replica is healthy."""
 
@@ -65,6 +68,10 @@ class RouterStats:
     reported_prompt_tokens: int = 0
     reported_cached_tokens: int = 0
     events_of_unknown_replica: int = 0
+    ttft_s: Histogram = field(default_factory=Histogram)
+    """From ``submit`` to the first byte of a streamed answer."""
+    e2e_s: Histogram = field(default_factory=Histogram)
+    """From ``submit`` to the end of an answer that ended well."""
 
 
 class Router:
@@ -114,12 +121,16 @@ class Router:
     def on_response_start(self, ticket: Ticket, now: float) -> None:
         """The replica's first body byte arrived."""
         self._in_flight.start(ticket, now)
+        if ticket.request.streams:
+            self.stats.ttft_s.observe(now - ticket.submitted_s)
 
     def on_response_end(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
         """The request is over, however it ended. Ends after a timeout in flight are ignored."""
         if not self._in_flight.end(ticket):
             return
         self.stats.ended[outcome] += 1
+        if outcome is Outcome.OK:
+            self.stats.e2e_s.observe(now - ticket.submitted_s)
         if usage is not None and usage.prompt_tokens is not None and usage.cached_tokens is not None:
             self.stats.reported_prompt_tokens += usage.prompt_tokens
             self.stats.reported_cached_tokens += usage.cached_tokens
@@ -214,7 +225,7 @@ class Router:
         if spec.reports_events and chain.exact:
             self.index.predict(slot, hashes, now + self.settings.predicted_ttl_s)
         else:
-            self.index.remember(slot, hashes, spec.capacity_blocks)
+            self.index.remember(slot, hashes, spec.capacity_blocks or self.settings.unknown_capacity_blocks)
 
     def _spec(self, slot: int) -> ReplicaSpec:
         spec = self.fleet.specs[slot]
@@ -223,9 +234,10 @@ class Router:
         return spec
 
     def _unknown_model(self, request: Request) -> Refusal:
-        if not len(self.fleet):
+        names = self.fleet.model_names()
+        if not names:
             return self._no_replica(ModelRef(request.model))
-        served = ", ".join(sorted(self.fleet.model_names())) or "none yet"
+        served = ", ".join(sorted(names))
         asked = f"The model `{request.model}` does not exist" if request.model else "The request names no model"
         return Refusal(RefusalReason.UNKNOWN_MODEL, f"{asked}; this router serves: {served}.")
 

@@ -100,7 +100,11 @@ def test_without_a_healthy_replica_clients_are_told_to_come_back(health):
 
 
 def test_no_fleet_yet_is_no_replica_rather_than_no_model():
-    assert House(0).ask(model="anything").refusal.reason is RefusalReason.NO_REPLICA
+    house = House(0)
+    assert house.ask(model="anything").refusal.reason is RefusalReason.NO_REPLICA
+    house.add("starting", models=())
+    assert house.ask(model="anything").refusal.reason is RefusalReason.NO_REPLICA
+    assert house.ask(model="").refusal.reason is RefusalReason.NO_REPLICA
 
 
 def test_a_replica_that_failed_the_request_is_not_asked_again():

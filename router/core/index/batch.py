@@ -68,7 +68,12 @@ class KvBatch:
 
     @property
     def arrays(self) -> EventArrays:
-        return EventArrays(self.events, self.engine_hashes, self.token_ids, self.media)
+        return EventArrays(
+            np.ascontiguousarray(self.events, EVENT),
+            np.ascontiguousarray(self.engine_hashes, np.uint64),
+            np.ascontiguousarray(self.token_ids, np.uint32),
+            np.ascontiguousarray(self.media, np.uint64),
+        )
 
     @classmethod
     def stored(
@@ -89,9 +94,7 @@ class KvBatch:
         hashes = np.asarray(engine_hashes, np.uint64)
         tokens = np.asarray(token_ids, np.uint32)
         if len(tokens) != len(hashes) * block_size_tokens:
-            raise ValueError(
-                f"{len(hashes)} blocks of {block_size_tokens} tokens cannot hold {len(tokens)} token ids"
-            )
+            raise ValueError(f"{len(hashes)} blocks of {block_size_tokens} tokens cannot hold {len(tokens)} token ids")
         if len(media) not in (0, len(hashes)):
             raise ValueError(f"{len(media)} media keys for {len(hashes)} blocks: give one for each, or none")
         event = _event(

@@ -18,8 +18,20 @@ from numpy.typing import NDArray
 from router.core.index.batch import CLEARED, REMOVED, EventArrays
 from router.core.index.hashing import hash_block
 from router.core.index.holders import CPU, GPU, Holders, hold, release
-from router.core.index.jit import kernel
-from router.core.index.table import USED, Table, delete, empty, find, has_room, insert, new_table
+from router.core.index.jit import as_int, kernel
+from router.core.index.table import (
+    USED,
+    Table,
+    delete,
+    empty,
+    fetch_bucket,
+    fetch_entry,
+    find,
+    has_room,
+    insert,
+    new_table,
+)
+from router.core.types import Hashes
 
 TIERS = 3
 _MAX_REFS = 65535
@@ -32,6 +44,8 @@ ORPHANED_BLOCKS = 4
 UNKNOWN_OFFLOADED = 5
 UNKNOWN_REMOVED = 6
 TALLIES = 7
+
+LOOK_AHEAD = 12
 
 EVENT_CURSOR = 0
 BLOCK_CURSOR = 1
@@ -65,10 +79,12 @@ class Progress(NamedTuple):
 
     cursor: NDArray[np.int64]
     tally: NDArray[np.int64]
+    plan: NDArray[np.uint64]
+    """Hashes of the blocks ahead of the cursor, in a ring."""
 
 
 def new_progress() -> Progress:
-    return Progress(np.zeros(2, np.int64), np.zeros(TALLIES, np.int64))
+    return Progress(np.zeros(2, np.int64), np.zeros(TALLIES, np.int64), np.zeros(LOOK_AHEAD, np.uint64))
 
 
 @kernel
@@ -77,9 +93,7 @@ def plane_of(tier: int) -> int:
 
 
 @kernel
-def apply_events(
-    holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays, progress: Progress
-) -> bool:
+def apply_events(holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays, progress: Progress) -> bool:
     """Apply the events from the cursor on. False: a table is full; enlarge it and call again to go on."""
     cursor = progress.cursor
     while cursor[EVENT_CURSOR] < len(batch.events):
@@ -100,42 +114,54 @@ def apply_events(
 
 @kernel
 def _store(holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays, progress: Progress) -> bool:
-    cursor, tally = progress.cursor, progress.tally
+    cursor, tally, plan = progress.cursor, progress.tally, progress.plan
     entries, refs, blocks = owned.entries, owned.refs, holders.blocks
     event = batch.events[cursor[EVENT_CURSOR]]
-    size, tier = np.int64(event.block_size), np.int64(event.tier)
+    size, tier = as_int(event.block_size), as_int(event.tier)
     has_media = len(batch.media) != 0
     begin = cursor[BLOCK_CURSOR]
 
-    parent_hash = event.seed
-    chained = size != 0
+    known = True
+    chain = event.seed
     if begin != 0 or event.has_parent:
         parent = batch.engine_hashes[event.first_block + begin - 1] if begin != 0 else event.parent
         entry = find(entries, parent)
-        chained = chained and entry != 0
-        if entry != 0:
-            parent_hash = blocks.nodes[entries.nodes[entry].value].key
+        known = entry != 0
+        if known:
+            chain = blocks.nodes[entries.nodes[entry].value].key
+    chained = known and size != 0
+    planned = begin
 
     for i in range(begin, event.blocks):
         cursor[BLOCK_CURSOR] = i
         at = event.first_block + i
         engine_hash = batch.engine_hashes[at]
+        _fetch_ahead(entries, batch.engine_hashes, at)
+        if chained:
+            while planned < min(i + LOOK_AHEAD, event.blocks):
+                media_key = batch.media[event.first_block + planned] if has_media else np.uint64(0)
+                chain = hash_block(batch.token_ids, event.first_token + planned * size, size, chain, media_key)
+                plan[planned % LOOK_AHEAD] = chain
+                fetch_bucket(blocks, chain)
+                planned += 1
+            if i + 8 < planned:
+                fetch_entry(blocks, plan[(i + 8) % LOOK_AHEAD], 0)
+                fetch_entry(blocks, plan[(i + 4) % LOOK_AHEAD], 1)
         entry = find(entries, engine_hash)
         if entry != 0:
-            block = np.int64(entries.nodes[entry].value)
-            parent_hash = blocks.nodes[block].key
-            chained = size != 0
+            block = as_int(entries.nodes[entry].value)
+            if size != 0 and not (chained and plan[i % LOOK_AHEAD] == blocks.nodes[block].key):
+                chained, chain, planned = True, blocks.nodes[block].key, i + 1
         elif chained:
             if not (has_room(entries) and has_room(blocks)):
                 return False
-            media_key = batch.media[at] if has_media else np.uint64(0)
-            first_token = event.first_token + i * size
-            parent_hash = hash_block(batch.token_ids, first_token, size, parent_hash, media_key)
-            block = find(blocks, parent_hash)
+            block_hash = plan[i % LOOK_AHEAD]
+            block = find(blocks, block_hash)
             if block == 0:
-                block = insert(blocks, parent_hash, 0)
+                block = insert(blocks, block_hash, 0)
             entry = insert(entries, engine_hash, block)
-            refs[entry] = 0
+            for t in range(refs.shape[1]):
+                refs[entry, t] = 0
         elif size == 0:
             tally[UNKNOWN_OFFLOADED] += 1
             continue
@@ -151,23 +177,34 @@ def _store(holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays,
 
 
 @kernel
+def _fetch_ahead(entries: Table, engine_hashes: Hashes, at: int) -> None:
+    if at + 12 < len(engine_hashes):
+        fetch_bucket(entries, engine_hashes[at + 12])
+        fetch_entry(entries, engine_hashes[at + 8], 0)
+        fetch_entry(entries, engine_hashes[at + 4], 1)
+
+
+@kernel
 def _remove(holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays, progress: Progress) -> bool:
     cursor, tally = progress.cursor, progress.tally
     entries, refs = owned.entries, owned.refs
     event = batch.events[cursor[EVENT_CURSOR]]
-    tier = np.int64(event.tier)
+    tier = as_int(event.tier)
     for i in range(cursor[BLOCK_CURSOR], event.blocks):
         cursor[BLOCK_CURSOR] = i
         entry = find(entries, batch.engine_hashes[event.first_block + i])
         if entry == 0 or refs[entry, tier] == 0:
             tally[UNKNOWN_REMOVED] += 1
             continue
-        block = np.int64(entries.nodes[entry].value)
+        block = as_int(entries.nodes[entry].value)
         if refs[entry, tier] == 1 and not release(holders, block, slot, plane_of(tier)):
             return False
         refs[entry, tier] -= 1
         tally[REMOVED_BLOCKS] += 1
-        if not refs[entry].any():
+        held = np.uint16(0)
+        for t in range(refs.shape[1]):
+            held |= refs[entry, t]
+        if held == 0:
             delete(entries, entry)
     return True
 
@@ -177,7 +214,7 @@ def release_all(holders: Holders, owned: EngineBlocks, slot: int) -> bool:
     """Forget every reported block of a replica. False: a table is full; call again to go on."""
     entries, refs = owned.entries, owned.refs
     for entry in range(1, entries.meta[USED]):
-        block = np.int64(entries.nodes[entry].value)
+        block = as_int(entries.nodes[entry].value)
         if block == 0:
             continue
         for tier in range(refs.shape[1]):

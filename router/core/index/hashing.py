@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from router.core.index.jit import fold_multiply, kernel
+from router.core.index.jit import entry_point, fold_multiply, kernel
 from router.core.types import Hashes, Tokens
 
 _WEYL = np.uint64(0x9E3779B97F4A7C15)
@@ -62,19 +62,23 @@ def hash_blocks(
     if block_size_tokens <= 0:
         raise ValueError(f"block_size_tokens must be positive, not {block_size_tokens}")
     hashes = np.empty(len(token_ids) // block_size_tokens, np.uint64)
-    block_keys = NO_MEDIA
-    if media:
-        block_keys = np.zeros(len(hashes), np.uint64)
-        for position, media_key in media:
-            block = position // block_size_tokens
-            if 0 <= block < len(hashes):
-                block_keys[block] = mix_media(int(block_keys[block]), media_key)
-    _hash_chain(token_ids, block_size_tokens, np.uint64(seed), block_keys, hashes)
+    block_keys = _block_keys(media, block_size_tokens, len(hashes)) if media else NO_MEDIA
+    tokens = np.ascontiguousarray(token_ids, np.uint32)
+    _hash_chain_entry(tokens, block_size_tokens, seed, block_keys, hashes)
     return hashes
 
 
+def _block_keys(media: tuple[tuple[int, int], ...], block_size_tokens: int, blocks: int) -> NDArray[np.uint64]:
+    keys = [0] * blocks
+    for position, media_key in media:
+        block = position // block_size_tokens
+        if block < blocks:
+            keys[block] = mix_media(keys[block], media_key)
+    return np.array(keys, np.uint64)
+
+
 @kernel
-def hash_block(tokens, start, size, parent, media_key):  # type: ignore[no-untyped-def]
+def hash_block(tokens: Tokens, start: int, size: int, parent: np.uint64, media_key: np.uint64) -> np.uint64:
     """Hash of ``tokens[start : start + size]`` after the block ``parent``; never 0."""
     total = np.uint64(size) * _LENGTH
     key = _WEYL
@@ -99,9 +103,12 @@ def hash_block(tokens, start, size, parent, media_key):  # type: ignore[no-untyp
 
 
 @kernel
-def _hash_chain(tokens, size, seed, media, hashes):  # type: ignore[no-untyped-def]
-    parent = seed
+def _hash_chain(tokens: Tokens, size: int, seed: int | np.uint64, media: NDArray[np.uint64], hashes: Hashes) -> None:
+    parent = np.uint64(seed)
     for block in range(len(hashes)):
         media_key = media[block] if len(media) else np.uint64(0)
         parent = hash_block(tokens, block * size, size, parent, media_key)
         hashes[block] = parent
+
+
+_hash_chain_entry = entry_point(_hash_chain, np.empty(0, np.uint32), 0, np.uint64(0), NO_MEDIA, np.empty(0, np.uint64))

@@ -20,20 +20,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.index.jit import fold_multiply, kernel
+from router.core.index.jit import as_int, fold_multiply, kernel
 from router.core.index.table import COUNT, Table, delete, find, has_room, insert, new_table
 
 GPU = 0
 PREDICTED = 1
 CPU = 2
 DISK = 3
-OFFLOAD_PLANES = 4
+ALL_PLANES = 4
+
+WORD_BITS = 64
+MAX_SLOTS = 1 << 14
 
 FULL = -1
 """What a kernel answers when a table is full: enlarge it and call again."""
 
 _ONE = np.uint64(1)
-_WORD_BITS = 64
 _PLANE_KEY = np.uint64(0xA0761D6478BD642F)
 _SLOT_KEY = np.uint64(0xE7037ED1A0B428DB)
 
@@ -50,6 +52,8 @@ class Holders(NamedTuple):
     """(block, PREDICTED, slot) -> number of the newest prediction; there for each member of PREDICTED."""
     memo: NDArray[np.int64]
     """[set, slot, planes, answer] of the last `toggled`: a run of blocks mostly asks the same."""
+    alive: NDArray[np.uint64]
+    """[word] Scratch space of a match."""
 
     @property
     def nbytes(self) -> int:
@@ -58,8 +62,15 @@ class Holders(NamedTuple):
 
 def new_holders() -> Holders:
     sets = new_table()
-    members = np.zeros((len(sets.nodes), PREDICTED + 1, 1), np.uint64)
-    return Holders(new_table(), sets, members, new_table(), new_table(), np.full(4, -1))
+    return Holders(
+        blocks=new_table(),
+        sets=sets,
+        members=np.zeros((len(sets.nodes), PREDICTED + 1, 1), np.uint64),
+        repeats=new_table(),
+        predictions=new_table(),
+        memo=np.full(4, -1),
+        alive=np.zeros(1, np.uint64),
+    )
 
 
 def widened(holders: Holders, planes: int = 0, words: int = 0) -> Holders:
@@ -68,14 +79,14 @@ def widened(holders: Holders, planes: int = 0, words: int = 0) -> Holders:
     shape = len(holders.sets.nodes), max(planes, old.shape[1]), max(words, old.shape[2])
     members = np.zeros(shape, np.uint64)
     members[: old.shape[0], : old.shape[1], : old.shape[2]] = old
-    return holders._replace(members=members)
+    return holders._replace(members=members, alive=np.zeros(shape[2], np.uint64))
 
 
 @kernel
 def is_member(holders: Holders, group: int, plane: int, slot: int) -> bool:
     """Whether set ``group`` has ``slot`` in ``plane``."""
-    word = holders.members[group, plane, slot // _WORD_BITS]
-    return (word >> np.uint64(slot % _WORD_BITS)) & _ONE != 0
+    word = holders.members[group, plane, slot // WORD_BITS]
+    return bool((word >> np.uint64(slot % WORD_BITS)) & _ONE != 0)
 
 
 @kernel
@@ -83,7 +94,7 @@ def toggled(holders: Holders, group: int, slot: int, planes: int) -> int:
     """The set that differs from ``group`` by ``slot`` in ``planes`` (bit p: plane p), or FULL."""
     sets, members, memo = holders.sets, holders.members, holders.memo
     if memo[0] == group and memo[1] == slot and memo[2] == planes:
-        return memo[3]
+        return as_int(memo[3])
     key = sets.nodes[group].key
     for plane in range(members.shape[1]):
         if planes >> plane & 1:
@@ -94,9 +105,10 @@ def toggled(holders: Holders, group: int, slot: int, planes: int) -> int:
             return FULL
         answer = insert(sets, key, 0)
         for plane in range(members.shape[1]):
-            members[answer, plane] = members[group, plane]
+            for word in range(members.shape[2]):
+                members[answer, plane, word] = members[group, plane, word]
             if planes >> plane & 1:
-                members[answer, plane, slot // _WORD_BITS] ^= _ONE << np.uint64(slot % _WORD_BITS)
+                members[answer, plane, slot // WORD_BITS] ^= _ONE << np.uint64(slot % WORD_BITS)
     memo[0], memo[1], memo[2], memo[3] = group, slot, planes, answer
     return answer
 
@@ -105,7 +117,7 @@ def toggled(holders: Holders, group: int, slot: int, planes: int) -> int:
 def move_block(holders: Holders, block: int, group: int) -> None:
     """Put a block into set ``group``. A set without blocks, and a block that nobody holds, are forgotten."""
     blocks, sets = holders.blocks, holders.sets
-    old = np.int64(blocks.nodes[block].value)
+    old = as_int(blocks.nodes[block].value)
     if group == 0:
         delete(blocks, block)
     else:
@@ -130,7 +142,7 @@ def hold(holders: Holders, block: int, slot: int, plane: int) -> bool:
 
     False: a table is full and nothing was done.
     """
-    group = np.int64(holders.blocks.nodes[block].value)
+    group = as_int(holders.blocks.nodes[block].value)
     if is_member(holders, group, plane, slot):
         return _hold_again(holders.repeats, member_key(block, plane, slot))
     planes = 1 << plane
@@ -168,7 +180,7 @@ def release(holders: Holders, block: int, slot: int, plane: int) -> bool:
             if repeats.nodes[entry].value == 0:
                 delete(repeats, entry)
             return True
-    left = toggled(holders, np.int64(holders.blocks.nodes[block].value), slot, 1 << plane)
+    left = toggled(holders, as_int(holders.blocks.nodes[block].value), slot, 1 << plane)
     if left == FULL:
         return False
     move_block(holders, block, left)

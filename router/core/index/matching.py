@@ -12,10 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.index.holders import CPU, DISK, GPU, OFFLOAD_PLANES, PREDICTED, Holders
-from router.core.index.jit import kernel, lowest_bit
-from router.core.index.table import USED, find
+from router.core.index.holders import ALL_PLANES, CPU, DISK, GPU, PREDICTED, WORD_BITS, Holders
+from router.core.index.jit import as_int, kernel, lowest_bit
+from router.core.index.table import USED, Table, find
 from router.core.types import Hashes
+
+BLOCKS = 0
+ON_GPU = 1
+ON_CPU = 2
+ON_DISK = 3
 
 _ONE = np.uint64(1)
 
@@ -36,70 +41,71 @@ class Match(NamedTuple):
 @kernel
 def match_prefix(holders: Holders, hashes: Hashes, counts: NDArray[np.int32]) -> None:
     """Fill ``counts[row, slot]``, zeros at first, with the rows of a `Match`."""
-    blocks, members = holders.blocks, holders.members
-    words = members.shape[2]
-    alive = np.empty(words, np.uint64)
-    group, run_start, block, i = 0, 0, 0, 0
-    while i < len(hashes):
-        block = _find_next(blocks, block, hashes[i])
+    blocks, alive = holders.blocks, holders.alive
+    block, group, matched, run_start = 0, 0, 0, 0
+    while matched < len(hashes):
+        block = _find_next(blocks, block, hashes[matched])
         if block == 0:
             break
-        held_by = np.int64(blocks.nodes[block].value)
+        held_by = as_int(blocks.nodes[block].value)
         if held_by != group:
-            _count_offloaded(members, group, alive, i - run_start, counts)
-            if not _intersect(members, held_by, alive, i, counts[0]):
+            _count_offloaded(holders, group, matched - run_start, counts)
+            if not _intersect(holders, held_by, matched, counts):
                 break
-            group, run_start = held_by, i
-        i += 1
-    _count_offloaded(members, group, alive, i - run_start, counts)
-    if i > 0:
-        for word in range(words):
-            _write_members(alive[word], word, i, counts[0])
-    counts[1] = counts[0] - counts[2] - counts[3]
+            group, run_start = held_by, matched
+        matched += 1
+    if group != 0:
+        _count_offloaded(holders, group, matched - run_start, counts)
+        for word in range(len(alive)):
+            _set_counts(counts, BLOCKS, word, alive[word], matched)
+    for slot in range(len(alive) * WORD_BITS):
+        counts[ON_GPU, slot] = counts[BLOCKS, slot] - counts[ON_CPU, slot] - counts[ON_DISK, slot]
 
 
 @kernel
-def _find_next(blocks, before, key):
-    """Blocks stored in one piece are neighbours: try that before looking the hash up."""
+def _find_next(blocks: Table, before: int, block_hash: np.uint64) -> int:
+    """Blocks that were stored in one piece are neighbours: try that before looking the hash up."""
     guess = before + 1
-    if guess < blocks.meta[USED] and blocks.nodes[guess].key == key and blocks.nodes[guess].value != 0:
+    if guess < blocks.meta[USED] and blocks.nodes[guess].key == block_hash and blocks.nodes[guess].value != 0:
         return guess
-    return find(blocks, key)
+    return find(blocks, block_hash)
 
 
 @kernel
-def _write_members(bits, word, value, counts):
-    while bits != 0:
-        counts[word * 64 + lowest_bit(bits)] = value
-        bits &= bits - _ONE
-
-
-@kernel
-def _intersect(members, group, alive, matched, counts):
-    """Keep in ``alive`` who is in ``group`` anywhere; the others matched that many blocks. Whether any is left."""
+def _intersect(holders: Holders, group: int, matched: int, counts: NDArray[np.int32]) -> bool:
+    """Keep alive who is in ``group`` anywhere; the others have matched that many blocks. Whether any is left."""
+    members, alive = holders.members, holders.alive
     left = np.uint64(0)
     for word in range(len(alive)):
         held = members[group, GPU, word] | members[group, PREDICTED, word]
-        if members.shape[1] == OFFLOAD_PLANES:
+        if members.shape[1] == ALL_PLANES:
             held |= members[group, CPU, word] | members[group, DISK, word]
         if matched == 0:
             alive[word] = held
         else:
-            _write_members(alive[word] & ~held, word, matched, counts)
+            _set_counts(counts, BLOCKS, word, alive[word] & ~held, matched)
             alive[word] &= held
         left |= alive[word]
-    return left != 0
+    return bool(left != 0)
 
 
 @kernel
-def _count_offloaded(members, group, alive, run_blocks, counts):
+def _set_counts(counts: NDArray[np.int32], row: int, word: int, bits: np.uint64, value: int) -> None:
+    while bits != 0:
+        counts[row, word * WORD_BITS + lowest_bit(bits)] = value
+        bits &= bits - _ONE
+
+
+@kernel
+def _count_offloaded(holders: Holders, group: int, run_blocks: int, counts: NDArray[np.int32]) -> None:
     """Add a run of blocks of one set to the offload counts of those who hold it in no faster tier."""
-    if members.shape[1] != OFFLOAD_PLANES or run_blocks == 0:
+    members, alive = holders.members, holders.alive
+    if members.shape[1] != ALL_PLANES or run_blocks == 0:
         return
     for word in range(len(alive)):
         slower = alive[word] & ~(members[group, GPU, word] | members[group, PREDICTED, word])
         while slower != 0:
-            bit = slower & (~slower + _ONE)
-            row = 2 if members[group, CPU, word] & bit != 0 else 3
-            counts[row, word * 64 + lowest_bit(bit)] += run_blocks
-            slower ^= bit
+            lowest = slower & (~slower + _ONE)
+            row = ON_CPU if members[group, CPU, word] & lowest != 0 else ON_DISK
+            counts[row, word * WORD_BITS + lowest_bit(lowest)] += run_blocks
+            slower ^= lowest

@@ -17,14 +17,18 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from router.core.index import events, routed, snapshot, table
+from router.core.index import events, routed, snapshot
 from router.core.index.batch import KvBatch
 from router.core.index.events import EngineBlocks
-from router.core.index.hashing import hash_blocks
-from router.core.index.holders import OFFLOAD_PLANES, new_holders, widened
-from router.core.index.matching import Match, match_prefix
+from router.core.index.holders import ALL_PLANES, MAX_SLOTS, WORD_BITS, new_holders, widened
+from router.core.index.kernels import compiled
+from router.core.index.matching import Match
 from router.core.index.routed import History
+from router.core.index.table import enlarge
 from router.core.types import Hashes, Tier
+
+_NUMBERS = 1 << 32
+"""Predictions are numbered modulo this."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,7 +57,7 @@ class _Replica:
 
     @property
     def held_blocks(self) -> int:
-        return self.owned.entries.count + (self.history.known.count if self.history else 0)
+        return self.owned.entries.size + (self.history.known.size if self.history else 0)
 
     @property
     def nbytes(self) -> int:
@@ -64,30 +68,31 @@ class PrefixIndex:
     """See the module. Not thread-safe: kernels release the GIL, so calls must come from one thread at a time."""
 
     def __init__(self, max_replicas: int = 1024) -> None:
-        if not 1 <= max_replicas <= 16384:
-            raise ValueError(f"max_replicas must be 1 to 16384, not {max_replicas}")
+        if not 1 <= max_replicas <= MAX_SLOTS:
+            raise ValueError(f"max_replicas must be 1 to {MAX_SLOTS}, not {max_replicas}")
+        self._kernels = compiled()
         self._max_replicas = max_replicas
+        self._counts_shape = (4, -(-max_replicas // WORD_BITS) * WORD_BITS)
         self._holders = new_holders()
         self._replicas: dict[int, _Replica] = {}
         self._predictions: list[tuple[float, int, int, Hashes]] = []
         """A heap of (expires_s, number, slot, hashes)."""
-        self._predicted = 0
+        self._last_number = 0
 
     def apply(self, slot: int, batch: KvBatch) -> Applied:
         """Apply a replica's events, in order."""
         replica = self._replica(slot)
         if batch.events["tier"].any():
             self._add_tiers(replica)
-        progress = events.new_progress()
-        arrays = batch.arrays
-        while not events.apply_events(self._holders, replica.owned, slot, arrays, progress):
+        progress, arrays = events.new_progress(), batch.arrays
+        while not self._kernels.apply_events(self._holders, replica.owned, slot, arrays, progress):
             self._make_room(replica)
         return Applied(*progress.tally.tolist())
 
     def match(self, hashes: Hashes) -> Match:
         """Blocks of the prompt that each slot holds from its start; exact, holes included."""
-        counts = np.zeros((4, self._max_replicas), np.int32)
-        match_prefix(self._holders, hashes, counts)
+        counts = np.zeros(self._counts_shape, np.int32)
+        self._kernels.match_prefix(self._holders, _as_hashes(hashes), counts)
         return Match(*counts)
 
     def predict(self, slot: int, hashes: Hashes, expires_s: float) -> None:
@@ -96,9 +101,9 @@ class PrefixIndex:
         A block that the replica reports meanwhile stays for as long as the replica says. The newest prediction
         of a block decides when it expires. ``hashes`` is kept and must not be changed.
         """
-        replica = self._replica(slot)
-        self._predicted = number = (self._predicted + 1) & 0xFFFFFFFF
-        while not routed.predict_blocks(self._holders, slot, hashes, number):
+        replica, hashes = self._replica(slot), _as_hashes(hashes)
+        self._last_number = number = (self._last_number + 1) % _NUMBERS
+        while not self._kernels.predict(self._holders, slot, hashes, number):
             self._make_room(replica)
         heappush(self._predictions, (expires_s, number, slot, hashes))
 
@@ -110,26 +115,26 @@ class PrefixIndex:
 
     def remember(self, slot: int, hashes: Hashes, capacity_blocks: int) -> None:
         """A replica without events was sent these blocks: it holds the last ``capacity_blocks`` of all."""
-        replica = self._replica(slot)
+        replica, hashes = self._replica(slot), _as_hashes(hashes)
         if replica.history is None:
             replica.history = routed.new_history()
-        while not routed.remember_blocks(self._holders, replica.history, slot, hashes, capacity_blocks):
+        while not self._kernels.remember(self._holders, replica.history, slot, hashes, capacity_blocks):
             self._make_room(replica)
 
     def drop(self, slot: int) -> None:
         """Forget everything about a slot."""
+        replica = self._replicas.get(slot)
+        if replica is None:
+            return
         for _, number, owner, hashes in self._predictions:
             if owner == slot:
                 self._withdraw(slot, hashes, number)
         self._predictions = [entry for entry in self._predictions if entry[2] != slot]
         heapify(self._predictions)
-        replica = self._replicas.get(slot)
-        if replica is None:
-            return
-        while not events.release_all(self._holders, replica.owned, slot):
+        while not self._kernels.release_all(self._holders, replica.owned, slot):
             self._make_room(replica)
         if replica.history:
-            while not routed.forget_oldest(self._holders, replica.history, slot, 0):
+            while not self._kernels.forget_oldest(self._holders, replica.history, slot, 0):
                 self._make_room(replica)
         del self._replicas[slot]
 
@@ -146,7 +151,7 @@ class PrefixIndex:
     @property
     def distinct_blocks(self) -> int:
         """Different blocks that somebody holds or is predicted to hold."""
-        return self._holders.blocks.count
+        return self._holders.blocks.size
 
     @property
     def memory_bytes(self) -> int:
@@ -157,23 +162,18 @@ class PrefixIndex:
 
     def snapshot(self) -> bytes:
         """Everything but predictions, for `load`."""
-        return snapshot.dump(
-            self._holders, {slot: (r.owned, r.history) for slot, r in self._replicas.items()}
-        )
+        return snapshot.dump(self._holders, {slot: (each.owned, each.history) for slot, each in self._replicas.items()})
 
     def load(self, data: bytes) -> None:
         """Replace the contents by a snapshot's. Raises SnapshotError, and changes nothing, when it is bad."""
-        replicas = snapshot.parse(data, self._max_replicas)
-        self._holders = new_holders()
-        self._replicas = {}
-        self._predictions = []
-        for saved in replicas:
+        saved_replicas = snapshot.parse(data, self._max_replicas)
+        self._holders, self._replicas, self._predictions = new_holders(), {}, []
+        for saved in saved_replicas:
             replica = self._replica(saved.slot)
             if saved.refs.shape[1] > 1:
                 self._add_tiers(replica)
-            while not snapshot.restore(
-                self._holders, replica.owned, saved.slot, saved.engine_hashes, saved.block_hashes, saved.refs
-            ):
+            blocks = saved.engine_hashes, saved.block_hashes, saved.refs
+            while not self._kernels.restore(self._holders, replica.owned, saved.slot, *blocks):
                 self._make_room(replica)
             if len(saved.remembered):
                 self.remember(saved.slot, saved.remembered, len(saved.remembered))
@@ -184,20 +184,20 @@ class PrefixIndex:
             if not 0 <= slot < self._max_replicas:
                 raise IndexError(f"slot {slot} is outside 0..{self._max_replicas - 1}")
             replica = self._replicas[slot] = _Replica()
-            words = slot // 64 + 1
+            words = slot // WORD_BITS + 1
             if words > self._holders.members.shape[2]:
                 self._holders = widened(self._holders, words=words)
         return replica
 
     def _add_tiers(self, replica: _Replica) -> None:
         """From the first offloaded block on, its replica counts references in every tier."""
-        if self._holders.members.shape[1] < OFFLOAD_PLANES:
-            self._holders = widened(self._holders, planes=OFFLOAD_PLANES)
+        if self._holders.members.shape[1] < ALL_PLANES:
+            self._holders = widened(self._holders, planes=ALL_PLANES)
         if replica.owned.refs.shape[1] < len(Tier):
             replica.owned = events.with_tiers(replica.owned)
 
     def _withdraw(self, slot: int, hashes: Hashes, number: int) -> None:
-        while not routed.expire_blocks(self._holders, slot, hashes, number):
+        while not self._kernels.expire(self._holders, slot, hashes, number):
             self._make_room(self._replicas[slot])
 
     def _make_room(self, replica: _Replica) -> None:
@@ -205,30 +205,22 @@ class PrefixIndex:
         holders, owned, history = self._holders, replica.owned, replica.history
         for shared in (holders.blocks, holders.repeats, holders.predictions):
             if shared.is_full:
-                table.enlarge(shared)
+                enlarge(shared)
         if holders.sets.is_full:
-            table.enlarge(holders.sets)
+            enlarge(holders.sets)
             self._holders = widened(holders)
         if owned.entries.is_full:
-            table.enlarge(owned.entries)
+            enlarge(owned.entries)
             owned.refs.resize((len(owned.entries.nodes), owned.refs.shape[1]), refcheck=False)
         if history and history.known.is_full:
-            table.enlarge(history.known)
+            enlarge(history.known)
             history.links.resize((len(history.known.nodes), 2), refcheck=False)
 
 
+def _as_hashes(hashes: Hashes) -> Hashes:
+    return np.ascontiguousarray(hashes, np.uint64)
+
+
 def warm_up() -> None:
-    """Compile, or load from the cache, every kernel of the index."""
-    index = PrefixIndex(max_replicas=2)
-    tokens = np.zeros(2, np.uint32)
-    hashes = hash_blocks(tokens, 1, 0, media=((0, 1),))
-    for tier in Tier:
-        index.apply(0, KvBatch.stored([1, 2], tokens, 1, tier=tier))
-    index.apply(0, KvBatch.removed([1]))
-    index.predict(1, hashes, 1.0)
-    index.expire(1.0)
-    index.remember(1, hashes, 1)
-    index.match(hashes)
-    index.load(index.snapshot())
-    index.drop(0)
-    index.drop(1)
+    """Compile, or load from the cache on disk, all that the index runs."""
+    compiled()

@@ -15,9 +15,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.index.holders import FULL, GPU, PREDICTED, Holders, hold, is_member, member_key, move_block, release, toggled
-from router.core.index.jit import kernel
-from router.core.index.table import COUNT, Table, delete, empty, find, has_room, insert, new_table
+from router.core.index.holders import (
+    FULL,
+    GPU,
+    PREDICTED,
+    Holders,
+    hold,
+    is_member,
+    member_key,
+    move_block,
+    release,
+    toggled,
+)
+from router.core.index.jit import as_int, kernel
+from router.core.index.table import COUNT, Table, delete, find, has_room, insert, new_table
 from router.core.types import Hashes
 
 OLDER = 0
@@ -50,7 +61,7 @@ def predict_blocks(holders: Holders, slot: int, hashes: Hashes, number: int) -> 
         block = find(blocks, hashes[i])
         if block == 0:
             block = insert(blocks, hashes[i], 0)
-        group = np.int64(blocks.nodes[block].value)
+        group = as_int(blocks.nodes[block].value)
         if is_member(holders, group, GPU, slot):
             continue
         key = member_key(block, PREDICTED, slot)
@@ -76,7 +87,7 @@ def expire_blocks(holders: Holders, slot: int, hashes: Hashes, number: int) -> b
         entry = find(predictions, member_key(block, PREDICTED, slot))
         if entry == 0 or predictions.nodes[entry].value != number:
             continue
-        left = toggled(holders, np.int64(blocks.nodes[block].value), slot, 1 << PREDICTED)
+        left = toggled(holders, as_int(blocks.nodes[block].value), slot, 1 << PREDICTED)
         if left == FULL:
             return False
         delete(predictions, entry)
@@ -110,8 +121,8 @@ def forget_oldest(holders: Holders, history: History, slot: int, capacity: int) 
     """Keep the newest ``capacity`` blocks. False: a table is full; call again to go on."""
     known, links = history.known, history.links
     while known.meta[COUNT] > capacity:
-        oldest = np.int64(links[0, NEWER])
-        if not release(holders, np.int64(known.nodes[oldest].value), slot, GPU):
+        oldest = as_int(links[0, NEWER])
+        if not release(holders, as_int(known.nodes[oldest].value), slot, GPU):
             return False
         _unlink(links, oldest)
         delete(known, oldest)
@@ -136,14 +147,14 @@ def _link_newest(links: NDArray[np.uint32], entry: int) -> None:
 
 def remembered_hashes(history: History) -> Hashes:
     """Hashes of the history, newest first."""
-    hashes = np.empty(history.known.count, np.uint64)
+    hashes = np.empty(history.known.size, np.uint64)
     _walk(history, hashes)
     return hashes
 
 
 @kernel
 def _walk(history: History, hashes: Hashes) -> None:
-    entry = np.int64(history.links[0, OLDER])
+    entry = as_int(history.links[0, OLDER])
     for i in range(len(hashes)):
         hashes[i] = history.known.nodes[entry].key
-        entry = np.int64(history.links[entry, OLDER])
+        entry = as_int(history.links[entry, OLDER])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from router.core.index.events import TIERS, EngineBlocks, plane_of
 from router.core.index.hashing import hash_blocks
 from router.core.index.holders import Holders, hold
-from router.core.index.jit import kernel
+from router.core.index.jit import as_int, kernel
 from router.core.index.routed import History, remembered_hashes
 from router.core.index.table import USED, find, has_room, insert
 from router.core.types import Hashes
@@ -117,8 +118,9 @@ def restore(
             if block == 0:
                 block = insert(blocks, block_hashes[i], 0)
             entry = insert(entries, engine_hashes[i], block)
-            owned.refs[entry] = 0
-        block = np.int64(entries.nodes[entry].value)
+            for tier in range(owned.refs.shape[1]):
+                owned.refs[entry, tier] = 0
+        block = as_int(entries.nodes[entry].value)
         for tier in range(refs.shape[1]):
             if refs[i, tier] != 0 and owned.refs[entry, tier] == 0:
                 if not hold(holders, block, slot, plane_of(tier)):
@@ -132,28 +134,30 @@ def _checked(saved: _ReplicaBlocks, max_replicas: int) -> SavedReplica:
         raise SnapshotError(f"slot {saved.slot} of the snapshot is outside 0..{max_replicas - 1}")
     if saved.tiers not in (1, TIERS):
         raise SnapshotError(f"the snapshot has {saved.tiers} tiers")
-    engine_hashes = _from_bytes(saved.engine_hashes, "<u8")
-    block_hashes = _from_bytes(saved.block_hashes, "<u8")
-    refs = _from_bytes(saved.refs, "<u2")
+    engine_hashes = _hashes(saved.engine_hashes)
+    block_hashes = _hashes(saved.block_hashes)
+    refs = _array(saved.refs, "<u2").astype(np.uint16)
     if len(engine_hashes) != len(block_hashes) or len(refs) != len(engine_hashes) * saved.tiers:
         raise SnapshotError(f"the arrays of slot {saved.slot} have different lengths")
     refs = refs.reshape(-1, saved.tiers)
     if not refs.any(axis=1).all():
         raise SnapshotError(f"slot {saved.slot} has blocks that are in no tier")
-    return SavedReplica(
-        saved.slot, engine_hashes, block_hashes, refs, _from_bytes(saved.remembered, "<u8")
-    )
+    return SavedReplica(saved.slot, engine_hashes, block_hashes, refs, _hashes(saved.remembered))
 
 
 def _hash_function() -> int:
     return int(hash_blocks(np.arange(16, dtype=np.uint32), 16, 0)[0])
 
 
-def _to_bytes(array: NDArray[np.generic], dtype: str) -> bytes:
+def _to_bytes(array: NDArray[Any], dtype: str) -> bytes:
     return array.astype(dtype, copy=False).tobytes()
 
 
-def _from_bytes(data: bytes, dtype: str) -> NDArray[np.generic]:
+def _hashes(data: bytes) -> Hashes:
+    return _array(data, "<u8").astype(np.uint64)
+
+
+def _array(data: bytes, dtype: str) -> NDArray[Any]:
     if len(data) % np.dtype(dtype).itemsize:
         raise SnapshotError("an array of the snapshot is cut short")
-    return np.frombuffer(bytearray(data), dtype)
+    return np.frombuffer(data, dtype)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.index.jit import kernel
+from router.core.index.jit import as_int, kernel, prefetch
 
 NODE = np.dtype([("key", np.uint64), ("value", np.uint32), ("next", np.uint32)], align=True)
 
@@ -44,12 +44,12 @@ class Table(NamedTuple):
     meta: NDArray[np.int64]
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         return int(self.meta[COUNT])
 
     @property
     def is_full(self) -> bool:
-        return self.count + 1 >= len(self.nodes)
+        return self.size + 1 >= len(self.nodes)
 
     @property
     def nbytes(self) -> int:
@@ -72,23 +72,43 @@ def enlarge(table: Table) -> None:
 @kernel
 def has_room(table: Table) -> bool:
     """Whether `insert` may be called."""
-    return table.meta[COUNT] + 1 < len(table.nodes)
+    return bool(table.meta[COUNT] + 1 < len(table.nodes))
 
 
 @kernel
 def _bucket(table: Table, key: np.uint64) -> int:
-    bucket = np.int64((key * _GOLDEN) >> _SHIFT) & table.meta[MASK]
+    bucket = as_int((key * _GOLDEN) >> _SHIFT) & as_int(table.meta[MASK])
     if bucket >= table.meta[BUCKETS]:
-        bucket &= table.meta[MASK] >> 1
+        bucket &= as_int(table.meta[MASK]) >> 1
     return bucket
+
+
+@kernel
+def fetch_bucket(table: Table, key: np.uint64) -> None:
+    """Start loading the head of a key's chain, some look-ups before `find` needs it."""
+    prefetch(table.heads, _bucket(table, key))
+
+
+@kernel
+def fetch_entry(table: Table, key: np.uint64, depth: int) -> None:
+    """Start loading an entry of a key's chain, when those before it have arrived."""
+    _fetch_chain(table, _bucket(table, key), depth)
+
+
+@kernel
+def _fetch_chain(table: Table, bucket: int, depth: int) -> None:
+    entry = as_int(table.heads[bucket])
+    for _ in range(depth):
+        entry = as_int(table.nodes[entry].next)
+    prefetch(table.nodes, entry)
 
 
 @kernel
 def find(table: Table, key: np.uint64) -> int:
     """The entry of ``key``, or 0."""
-    entry = np.int64(table.heads[_bucket(table, key)])
+    entry = as_int(table.heads[_bucket(table, key)])
     while entry != 0 and table.nodes[entry].key != key:
-        entry = np.int64(table.nodes[entry].next)
+        entry = as_int(table.nodes[entry].next)
     return entry
 
 
@@ -101,9 +121,12 @@ def _split_bucket(table: Table) -> None:
         meta[MASK] = meta[MASK] * 2 + 1
     meta[BUCKETS] = added + 1
     old = added & (meta[MASK] >> 1)
-    entry, stays, leaves = np.int64(heads[old]), np.int64(0), np.int64(0)
+    if old + 8 < added:
+        for depth in range(4):
+            _fetch_chain(table, old + 8 - 2 * depth, depth)
+    entry, stays, leaves = as_int(heads[old]), 0, 0
     while entry != 0:
-        following = np.int64(nodes[entry].next)
+        following = as_int(nodes[entry].next)
         if _bucket(table, nodes[entry].key) == added:
             nodes[entry].next = leaves
             leaves = entry
@@ -119,11 +142,11 @@ def _split_bucket(table: Table) -> None:
 def insert(table: Table, key: np.uint64, value: int) -> int:
     """Enter a key that is not there yet; its entry. The table must have room."""
     nodes, meta = table.nodes, table.meta
-    entry = meta[FREE]
+    entry = as_int(meta[FREE])
     if entry != 0:
-        meta[FREE] = np.int64(nodes[entry].next)
+        meta[FREE] = as_int(nodes[entry].next)
     else:
-        entry = meta[USED]
+        entry = as_int(meta[USED])
         meta[USED] += 1
     meta[COUNT] += 1
     if meta[COUNT] > meta[BUCKETS] * _LOAD and meta[BUCKETS] < len(table.heads):
@@ -141,12 +164,12 @@ def delete(table: Table, entry: int) -> None:
     nodes, meta = table.nodes, table.meta
     following = nodes[entry].next
     bucket = _bucket(table, nodes[entry].key)
-    before = np.int64(table.heads[bucket])
+    before = as_int(table.heads[bucket])
     if before == entry:
         table.heads[bucket] = following
     else:
-        while np.int64(nodes[before].next) != entry:
-            before = np.int64(nodes[before].next)
+        while as_int(nodes[before].next) != entry:
+            before = as_int(nodes[before].next)
         nodes[before].next = following
     nodes[entry].value = 0
     nodes[entry].next = meta[FREE]
@@ -157,6 +180,12 @@ def delete(table: Table, entry: int) -> None:
 @kernel
 def empty(table: Table) -> None:
     """Delete every entry."""
-    table.heads[: table.meta[BUCKETS]] = 0
-    table.nodes[: table.meta[USED]].value[:] = 0
-    table.meta[:] = (1, 0, 0, 1, 0)
+    for bucket in range(table.meta[BUCKETS]):
+        table.heads[bucket] = 0
+    for entry in range(table.meta[USED]):
+        table.nodes[entry].value = 0
+    table.meta[USED] = 1
+    table.meta[FREE] = 0
+    table.meta[COUNT] = 0
+    table.meta[BUCKETS] = 1
+    table.meta[MASK] = 0

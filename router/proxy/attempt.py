@@ -1,0 +1,230 @@
+"""One try at one replica, from the connection to the last byte."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from router.core.types import Outcome, Ticket, Usage
+from router.errors import ApiError
+from router.proxy.answer import Answer
+from router.proxy.deadlines import NEVER
+from router.proxy.first_look import Look, Refused, Undecided, look_at
+from router.proxy.headers import own_lines, upstream_head
+from router.proxy.heads import HttpRequest, ResponseHead
+from router.proxy.proxy import Proxy
+from router.proxy.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from router.proxy.server import ClientConnection
+
+
+@dataclass(slots=True, frozen=True)
+class Ended:
+    """How a try ended."""
+
+    outcome: Outcome
+    usage: Usage | None = None
+    error: ApiError | None = None
+    """Set when the client has seen nothing, so that another replica may be asked."""
+    cut_off: bool = False
+    """The answer could not be brought to a clean end: the client's connection must be reset."""
+
+
+class _StaleConnectionError(Exception):
+    """A kept connection died before it answered."""
+
+
+class Attempt:
+    """The sink of one upstream connection. Holds an answer back until it is one, then hands it through."""
+
+    __slots__ = (
+        "_answer",
+        "_client",
+        "_connection",
+        "_decision",
+        "_head",
+        "_held",
+        "_idle_s",
+        "_look",
+        "_loop",
+        "_over",
+        "_payload",
+        "_proxy",
+        "_request",
+        "_ticket",
+        "deadline_s",
+        "ended",
+    )
+
+    _head: ResponseHead
+
+    def __init__(self, proxy: Proxy, client: ClientConnection, request: HttpRequest, ticket: Ticket) -> None:
+        if ticket.decision is None:
+            raise ValueError("a ticket that was routed has a decision")
+        self._proxy = proxy
+        self._client = client
+        self._request = request
+        self._ticket = ticket
+        self._decision = ticket.decision
+        self._connection: UpstreamConnection | None = None
+        self._look: Look | None = None
+        self._held = bytearray()
+        """The body as it came, until it is known to be an answer."""
+        self._payload: bytearray | None = None
+        """The body without framing, while that is needed as well."""
+        self._answer: Answer | None = None
+        """Set from the moment that the client sees something of it."""
+        self._loop = client.loop
+        self._idle_s = proxy.limits.stream_idle_timeout_s
+        self._over: asyncio.Future[Ended] = self._loop.create_future()
+        self.ended: Ended | None = None
+        self.deadline_s = NEVER
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has seen something of the answer."""
+        return self._answer is not None
+
+    async def run(self) -> Ended:
+        """Ask the replica, once more where a kept connection turns out to be dead."""
+        replica = self._decision.replica
+        self._proxy.deadlines.add(self)
+        try:
+            pool = self._proxy.pools.of(replica.url)
+            head = upstream_head(self._request, pool.origin, replica.rank)
+            if (connection := pool.take()) is not None:
+                try:
+                    return await self._ask(connection, head)
+                except _StaleConnectionError:
+                    self._proxy.stats.stale_connections += 1
+                    self._over = self._loop.create_future()
+            return await self._ask(await pool.connect(), head)
+        except TimeoutError:
+            return Ended(Outcome.TIMEOUT, error=_unreachable(504, "did not accept a connection in time"))
+        except (OSError, ValueError) as error:
+            return Ended(Outcome.FAILED, error=_unreachable(502, f"cannot be reached ({error})"))
+        finally:
+            self._proxy.deadlines.discard(self)
+            self.drop_connection()
+
+    def drop_connection(self) -> None:
+        """Nobody waits for the answer any more: close, so that the replica stops computing it."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    def pause(self) -> None:
+        """The client does not keep up."""
+        if self._connection is not None and self._answer is not None:
+            self._connection.pause_reading()
+            self.deadline_s = self._loop.time() + self._proxy.limits.client_stall_s
+
+    def resume(self) -> None:
+        if self._connection is not None and self._answer is not None:
+            self._connection.resume_reading()
+            self.deadline_s = self._loop.time() + self._idle_s
+
+    # The upstream connection calls these.
+
+    def head_received(self, head: ResponseHead) -> None:
+        self._head = head
+        self._look = look_at(head, self._proxy.limits.hold_bytes)
+        if self._look is None:
+            self._begin()
+        else:
+            self._collect_payload(True)
+
+    def body_received(self, data: bytes, ended: bool) -> None:
+        self.deadline_s = self._loop.time() + self._idle_s
+        if ended:
+            self._connection = None
+        if self._answer is None:
+            self._held += data
+            self._look_at_held(ended)
+        else:
+            self._answer.pass_on(data if self._payload is None else self._take_payload())
+        if ended and self._answer is not None:
+            self._finish(Ended(self._answer.outcome(), self._answer.usage()))
+
+    def upstream_failed(self, reason: str, stale: bool) -> None:
+        if stale:
+            self._connection = None
+            self.deadline_s = NEVER
+            self._over.set_exception(_StaleConnectionError())
+        elif self._answer is None:
+            self._finish(Ended(Outcome.FAILED, error=_unreachable(502, f"gave no answer ({reason})")))
+        else:
+            error = _unreachable(502, f"failed in the middle of its answer ({reason})")
+            self._break_off(self._answer, Outcome.FAILED, error)
+
+    def deadline_passed(self) -> None:
+        if self._answer is None:
+            self._finish(Ended(Outcome.TIMEOUT, error=_unreachable(504, "did not answer in time")))
+        elif self._client.is_write_paused:
+            self._proxy.stats.clients_stalled += 1
+            self._client.reset()
+        else:
+            self._break_off(self._answer, Outcome.TIMEOUT, _unreachable(504, "stopped in the middle of its answer"))
+
+    async def _ask(self, connection: UpstreamConnection, head: bytes) -> Ended:
+        self._connection = connection
+        self.deadline_s = self._loop.time() + self._proxy.limits.first_byte_timeout_s
+        connection.send(head, self._request.body, self)
+        return await self._over
+
+    def _look_at_held(self, ended: bool) -> None:
+        if self._look is None or self._payload is None:
+            return
+        final = ended or len(self._held) > self._proxy.limits.hold_bytes
+        verdict = self._look.judge(self._payload, final)
+        if isinstance(verdict, Refused):
+            self._finish(Ended(verdict.outcome, error=verdict.error))
+        elif verdict is Undecided.PASS:
+            self._begin()
+
+    def _begin(self) -> None:
+        """From here on the answer is the client's, and no other replica can be asked."""
+        answer = Answer(self._client, self._request, self._head)
+        own = own_lines(self._request.request_id, self._decision)
+        self._collect_payload(answer.is_dechunked)
+        answer.begin(own, self._take_payload() if answer.is_dechunked else bytes(self._held))
+        self._answer = answer
+        self._held = bytearray()
+        self._request.body = b""
+        self._proxy.stats.answers[self._head.status] += 1
+        self._proxy.dispatcher.response_started(self._ticket)
+        if self._client.is_write_paused:
+            self.pause()
+
+    def _collect_payload(self, wanted: bool) -> None:
+        if not wanted:
+            self._payload = None
+        elif self._payload is None:
+            self._payload = bytearray()
+        if self._connection is not None:
+            self._connection.payload = self._payload
+
+    def _take_payload(self) -> bytes:
+        if self._payload is None:
+            return b""
+        taken = bytes(self._payload)
+        self._payload.clear()
+        return taken
+
+    def _break_off(self, answer: Answer, outcome: Outcome, error: ApiError) -> None:
+        self._proxy.stats.broken_off += 1
+        framing = None if self._connection is None else self._connection.framing
+        self._finish(Ended(outcome, cut_off=not answer.break_off(framing, error)))
+
+    def _finish(self, ended: Ended) -> None:
+        self.deadline_s = NEVER
+        self.drop_connection()
+        self.ended = ended
+        if not self._over.done():
+            self._over.set_result(ended)
+
+
+def _unreachable(status: int, what: str) -> ApiError:
+    return ApiError(status, f"The replica {what}.", type="upstream_error")

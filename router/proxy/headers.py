@@ -1,0 +1,88 @@
+"""What of a head is sent on, in both directions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from http import HTTPStatus
+
+from router.core.types import Decision
+from router.proxy.heads import HttpRequest, ResponseHead
+from router.proxy.origin import Origin
+from router.proxy.ports import Headers
+
+_HOP_BY_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+}
+_NOT_SENT_UP = frozenset(
+    _HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id", b"x-data-parallel-rank"}
+)
+_NOT_SENT_DOWN = frozenset(_HOP_BY_HOP | {b"content-length", b"x-request-id"})
+_OWN_PREFIX = b"x-weft-"
+MAX_EXPLANATION_BYTES = 8 * 1024
+
+
+def add_request_id(request: HttpRequest, request_id: bytes) -> None:
+    """Give a request an id that came without one, or with one that cannot be kept."""
+    request.request_id = request_id
+    request.headers = [item for item in request.headers if item[0] != b"x-request-id"]
+    request.headers.append((b"x-request-id", request_id))
+
+
+def upstream_head(request: HttpRequest, origin: Origin, rank: int | None) -> bytes:
+    """The head of ``request`` as it goes to a replica, or to data-parallel rank ``rank`` of one."""
+    target = origin.base_path + request.target
+    lines = [b"%s %s HTTP/1.1\r\nhost: %s" % (request.method.encode(), target, origin.authority)]
+    lines += _end_to_end(request.headers, _NOT_SENT_UP, request.hop_by_hop)
+    lines.append(b"x-request-id: %s\r\ncontent-length: %d" % (request.request_id, len(request.body)))
+    if rank is not None:
+        lines.append(b"x-data-parallel-rank: %d" % rank)
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
+def client_head(head: ResponseHead, own_lines: bytes) -> bytes:
+    """The head of a replica's answer as it goes to the client. Each of ``own_lines`` ends with CRLF."""
+    lines = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
+    lines += _end_to_end(head.headers, _NOT_SENT_DOWN, head.hop_by_hop)
+    lines.append(own_lines + b"\r\n")
+    return b"\r\n".join(lines)
+
+
+def own_lines(request_id: bytes, decision: Decision) -> bytes:
+    """The lines that Weft adds to an answer: whose it is and, if asked for, why."""
+    lines = b"x-request-id: %s\r\nx-weft-replica: %s\r\n" % (request_id, _value(decision.replica.name))
+    if decision.explanation is None:
+        return lines
+    explanation = decision.explanation.to_json().translate(None, b"\r\n")
+    if len(explanation) > MAX_EXPLANATION_BYTES:
+        explanation = b'{"truncated":true,"bytes":%d}' % len(explanation)
+    return b"%sx-weft-explain: %s\r\n" % (lines, explanation)
+
+
+def local_head(status: int, headers: Headers, body_bytes: int, connection: bytes) -> bytes:
+    """The head of an answer that the router makes itself. ``connection`` is a whole line or empty."""
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [b": ".join(item) for item in headers]
+    lines.append(b"content-length: %d\r\n%s\r\n" % (body_bytes, connection))
+    return b"\r\n".join(lines)
+
+
+def _end_to_end(headers: Headers, dropped: frozenset[bytes], named: frozenset[bytes]) -> list[bytes]:
+    """Header lines without those in ``dropped`` and ``named``, and without Weft's own."""
+    if named:
+        dropped = dropped | named
+    return [b": ".join(item) for item in headers if item[0] not in dropped and item[0][:7] != _OWN_PREFIX]
+
+
+@lru_cache(maxsize=4096)
+def _value(text: str) -> bytes:
+    """``text`` as the value of a header: what is not printable ASCII becomes ``?``."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text).encode()

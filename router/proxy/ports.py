@@ -1,0 +1,57 @@
+"""What the data plane needs from the rest of the router, and what it lends to it.
+
+The proxy moves bytes. What a body means is the intake's business, where it goes is the dispatcher's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from router.core.types import Outcome, Request, Ticket, Usage
+
+Headers = list[tuple[bytes, bytes]]
+"""Header lines in the order of the wire, names in lower case."""
+
+
+class Intake(Protocol):
+    """Reads a client's request."""
+
+    def read(self, path: str, headers: Headers, body: bytes) -> Request | Awaitable[Request]:
+        """Make the request that is to be routed.
+
+        ``headers`` are the client's own, ``x-weft-*`` included, and always hold an ``x-request-id``. ``body``
+        is empty when the content type says that it is not JSON (an audio upload, say): such a request can
+        only be routed by its path and headers. Raises ApiError; may be cancelled while it waits.
+        """
+
+
+class Dispatcher(Protocol):
+    """Chooses replicas, and is told how each try ended."""
+
+    async def route(self, request: Request) -> Ticket:
+        """Wait for a place. The ticket's ``decision`` is set.
+
+        Raises ApiError. When it is cancelled the client is gone: it must take back what it had handed out.
+        """
+
+    def response_started(self, ticket: Ticket) -> None:
+        """The first bytes of an answer arrived from the replica and go to the client. At most once."""
+
+    def response_ended(self, ticket: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
+        """The try is over. Exactly once for each ticket that ``route`` returned."""
+
+
+@dataclass(slots=True, frozen=True)
+class LocalResponse:
+    """An answer that the router gives itself. Content-Length is added."""
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    body: bytes = b""
+
+
+LocalRoute = Callable[[], LocalResponse | Awaitable[LocalResponse]]
+LocalRoutes = Mapping[tuple[str, str], LocalRoute]
+"""(method, path) of each request that does not go to a replica."""

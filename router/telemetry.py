@@ -1,0 +1,162 @@
+"""What Weft tells Prometheus: every counter of the router, read when it is scraped, nothing counted twice.
+
+Nothing here is on a request's path: the parts count in plain integers, and this collector gathers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from router.core.histogram import Histogram
+from router.core.router import Router
+from router.core.types import Health, IndexState
+from router.proxy.stats import ProxyStats
+from scorers.guarded import Guarded
+
+Counts = Mapping[str, int]
+
+
+class Telemetry:
+    """Renders /metrics. ``troubles`` and ``prompts_skipped`` return what was dropped or gone wrong, by kind."""
+
+    def __init__(
+        self,
+        router: Router,
+        proxy: ProxyStats,
+        troubles: Callable[[], Counts],
+        prompts_skipped: Callable[[], Counts],
+    ) -> None:
+        self._router = router
+        self._proxy = proxy
+        self._troubles = troubles
+        self._prompts_skipped = prompts_skipped
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._requests()
+        yield from self._cache()
+        yield from self._replicas()
+        yield from self._data_plane()
+        yield from self._dropped()
+
+    def _requests(self) -> Iterator[Metric]:
+        stats = self._router.stats
+        yield _counter("weft_requests", "Requests submitted to the router", stats.submitted)
+        yield _counter("weft_requests_refused", "Requests that no replica could take", stats.refused)
+        ended = {outcome.value: count for outcome, count in stats.ended.items()}
+        yield _by("weft_dispatches", "Dispatches to replicas by how they ended", "outcome", ended)
+        yield _counter(
+            "weft_in_flight_timeouts", "Requests given up because no end was seen", stats.timed_out_in_flight
+        )
+        yield _histogram("weft_ttft_seconds", "Submit to first byte of streamed answers", stats.ttft_s)
+        yield _histogram("weft_e2e_seconds", "Submit to end of answers", stats.e2e_s)
+
+    def _cache(self) -> Iterator[Metric]:
+        stats, index = self._router.stats, self._router.index
+        yield _counter("weft_prompt_tokens", "Prompt tokens of dispatched requests", stats.prompt_tokens)
+        yield _counter(
+            "weft_predicted_cached_tokens", "Prompt tokens expected in cache at dispatch", stats.predicted_cached_tokens
+        )
+        yield _counter(
+            "weft_reported_prompt_tokens",
+            "Prompt tokens in answers that report cached tokens",
+            stats.reported_prompt_tokens,
+        )
+        yield _counter(
+            "weft_reported_cached_tokens", "Cached tokens that replicas reported", stats.reported_cached_tokens
+        )
+        yield GaugeMetricFamily("weft_index_memory_bytes", "Memory of the prefix index", index.memory_bytes)
+        yield GaugeMetricFamily("weft_index_distinct_blocks", "Different blocks in the index", index.distinct_blocks)
+
+    def _replicas(self) -> Iterator[Metric]:
+        router = self._router
+        fleet, load = router.fleet, router.load
+        columns = {
+            "weft_replica_queued_requests": ("Requests waiting for prefill", load.queued + load.foreign_queued),
+            "weft_replica_running_requests": ("Requests answering", load.started + load.foreign_running),
+            "weft_replica_queued_prefill_tokens": ("Prompt tokens still to compute", load.prefill_tokens),
+            "weft_replica_context_tokens": ("Prompt tokens in flight", load.context_tokens),
+            "weft_replica_kv_usage": ("Share of KV blocks in use, by the last report", load.kv_usage),
+            "weft_replica_prefill_tokens_per_second": ("Learned prefill rate", load.prefill_rate),
+        }
+        for name, (text, column) in columns.items():
+            yield _gauge(name, text, ((spec.name, float(column[slot])) for slot, spec in fleet))
+        held = ((spec.name, router.index.held_blocks(slot)) for slot, spec in fleet)
+        yield _gauge("weft_replica_index_blocks", "Blocks known to be held", held)
+        yield _states("weft_replica_health", "health", Health, ((s.name, fleet.health[slot]) for slot, s in fleet))
+        yield _states(
+            "weft_replica_index_state", "state", IndexState, ((s.name, fleet.index_states[slot]) for slot, s in fleet)
+        )
+
+    def _data_plane(self) -> Iterator[Metric]:
+        proxy = self._proxy
+        yield GaugeMetricFamily("weft_client_connections", "Open client connections", proxy.connections_open)
+        yield GaugeMetricFamily("weft_requests_in_flight", "Requests being served", proxy.requests_in_flight)
+        answers = {str(status): count for status, count in proxy.answers.items()}
+        yield _by("weft_answers", "Answers to clients by status", "status", answers)
+        yield _by("weft_tries", "Tries at replicas by outcome", "outcome", proxy.tries)
+        yield _counter("weft_retries", "Tries after the first of a request", proxy.retries)
+        yield _counter("weft_retries_denied", "Retries that the budget did not allow", proxy.retries_denied)
+        yield _counter("weft_upstream_connects", "Connections opened to replicas", proxy.connects)
+        yield _counter("weft_upstream_connect_failures", "Connections that failed to open", proxy.connect_failures)
+        yield _counter("weft_upstream_stale_connections", "Kept connections found dead", proxy.stale_connections)
+        yield _counter("weft_clients_gone", "Requests whose client left early", proxy.clients_gone)
+        yield _counter("weft_clients_stalled", "Clients cut off because they did not read", proxy.clients_stalled)
+        yield _counter("weft_clients_timed_out", "Requests that did not arrive in time", proxy.clients_timed_out)
+        yield _counter("weft_answers_broken_off", "Answers that failed after their first byte", proxy.broken_off)
+        yield _counter("weft_internal_errors", "Requests lost to an unexpected error", proxy.internal_errors)
+
+    def _dropped(self) -> Iterator[Metric]:
+        yield _by("weft_engine_troubles", "What went wrong at the engine side", "kind", self._troubles())
+        yield _by("weft_prompts_skipped", "Requests routed by load alone", "reason", self._prompts_skipped())
+        strays = self._router.stats.events_of_unknown_replica
+        yield _counter("weft_stray_events", "KV event batches of replicas that had left", strays)
+        guarded = {
+            each.scorer.name: each.scorer.mishaps
+            for profile in self._router.profiles.values()
+            for each in profile.scorers
+            if isinstance(each.scorer, Guarded)
+        }
+        yield _by("weft_scorer_mishaps", "Scores thrown away because a user's scorer failed", "scorer", guarded)
+
+
+def _counter(name: str, text: str, value: int) -> Metric:
+    return CounterMetricFamily(name, text, value)
+
+
+def _by(name: str, text: str, label: str, counts: Counts) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in counts.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _gauge(name: str, text: str, values: Iterable[tuple[str, float]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["replica"])
+    for replica, value in values:
+        family.add_metric([replica], value)
+    return family
+
+
+def _states(name: str, label: str, states: Iterable[str], values: Iterable[tuple[str, str]]) -> Metric:
+    """1 for the state that a replica is in, 0 for the others."""
+    family = GaugeMetricFamily(name, f"1 for the {label} that the replica is in", labels=["replica", label])
+    known = list(states)
+    for replica, current in values:
+        for state in known:
+            family.add_metric([replica, state], float(state == current))
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    return HistogramMetricFamily(name, text, buckets=list(histogram.cumulative()), sum_value=histogram.total)

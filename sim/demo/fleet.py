@@ -1,0 +1,156 @@
+"""Simulated replicas and a router in front of them, as processes of their own, stopped whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import aiohttp
+
+from sim.model import MODEL_DIRECTORY
+
+READY_TIMEOUT_S = 120.0
+"""The first router after an installation compiles its kernels."""
+
+POLL_S = 0.1
+STOP_TIMEOUT_S = 5.0
+LOG_TAIL_LINES = 12
+
+_Result = TypeVar("_Result")
+
+
+class FleetError(Exception):
+    """A process did not start, or ended while it was needed. The message holds the end of its log."""
+
+
+@dataclass(slots=True, frozen=True)
+class Process:
+    name: str
+    log: Path
+    process: asyncio.subprocess.Process
+
+    async def ended(self) -> NoReturn:
+        """Waits until the process ends, which is an error as long as anybody waits."""
+        code = await self.process.wait()
+        raise FleetError(f"{self.name} ended with exit code {code}{self.last_words()}")
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return ":\n" + "\n".join(f"  {line}" for line in lines) if lines else " and printed nothing"
+
+    async def stop(self) -> None:
+        if self.process.returncode is not None:
+            return
+        self.process.terminate()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), STOP_TIMEOUT_S)
+        finally:
+            if self.process.returncode is None:
+                self.process.kill()
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Where the parts listen. Made by ``running_fleet``."""
+
+    router_url: str
+    replica_urls: list[str]
+    model: str = ""
+    """Served name of the simulated model."""
+    processes: list[Process] = field(default_factory=list)
+
+    async def during(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """The result of ``work``. Raises FleetError when a process ends before it does."""
+        working = asyncio.ensure_future(work)
+        deaths = [asyncio.ensure_future(each.ended()) for each in self.processes]
+        try:
+            await asyncio.wait([working, *deaths], return_when=asyncio.FIRST_COMPLETED)
+            for death in deaths:
+                if death.done():
+                    death.result()
+            return await working
+        finally:
+            for task in (working, *deaths):
+                task.cancel()
+            await asyncio.gather(working, *deaths, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def running_fleet(
+    http: aiohttp.ClientSession, replicas: int, engine_profile: str, scheduling_profile: str, directory: Path
+) -> AsyncIterator[Fleet]:
+    """A fleet that is ready for requests. Logs go to ``directory``.
+
+    Raises FleetError when a part does not get ready.
+    """
+    port, router_port = free_port(in_a_row=replicas), free_port()
+    fleet = Fleet(
+        router_url=f"http://127.0.0.1:{router_port}",
+        replica_urls=[f"http://127.0.0.1:{port + number}" for number in range(replicas)],
+    )
+    simulate = ["sim-replicas", f"--count={replicas}", f"--port={port}", f"--profile={engine_profile}"]
+    simulate += ["--kv-events-port=0", "--kv-replay-port=0"]
+    serve = ["serve", f"--listen=127.0.0.1:{router_port}", f"--profile={scheduling_profile}"]
+    serve += [f"--tokenizer={MODEL_DIRECTORY}", *(f"--replica={url}" for url in fleet.replica_urls)]
+    async with contextlib.AsyncExitStack() as stack:
+        for name, command in (("the simulated replicas", simulate), ("the router", serve)):
+            process = await _start(name, command, directory / f"{scheduling_profile}-{command[0]}.log")
+            stack.push_async_callback(process.stop)
+            fleet.processes.append(process)
+        fleet.model = await fleet.during(_model_when_ready(http, fleet))
+        yield fleet
+
+
+def free_port(in_a_row: int = 1) -> int:
+    """The first of so many ports of this machine on which nobody listens."""
+    rng = random.Random()
+    while True:
+        first = rng.randrange(20_000, 32_000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + in_a_row):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+
+
+async def _start(name: str, command: Sequence[str], log: Path) -> Process:
+    # A session of its own: Ctrl-C is for the demo, which then stops its processes in order.
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "router.cli", *command,
+            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    return Process(name, log, process)
+
+
+async def _model_when_ready(http: aiohttp.ClientSession, fleet: Fleet) -> str:
+    """Name of the model that the replicas serve, once the router can send requests to all of them."""
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while True:
+                if await _healthy(http, fleet) == len(fleet.replica_urls):
+                    break
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        said = "".join(f"\n{each.name}{each.last_words()}" for each in fleet.processes)
+        raise FleetError(f"the router did not find its replicas healthy in {READY_TIMEOUT_S:.0f} s{said}") from error
+    async with http.get(f"{fleet.router_url}/v1/models") as response:
+        models = await response.json()
+    return str(models["data"][0]["id"])
+
+
+async def _healthy(http: aiohttp.ClientSession, fleet: Fleet) -> int:
+    """How many replicas the router sends requests to; 0 as long as it does not listen."""
+    try:
+        async with http.get(f"{fleet.router_url}/ready") as response:
+            states = (await response.json())["replicas"].values()
+    except aiohttp.ClientConnectionError:
+        return 0
+    return sum(state == "healthy" for state in states)

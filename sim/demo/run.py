@@ -1,0 +1,100 @@
+"""One way of routing under the demo's load: what is compared, and what is known of it so far."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from sim.demo.client import Client
+from sim.demo.fleet import Fleet, running_fleet
+from sim.demo.measure import Call
+from sim.demo.workload import Program
+
+LOAD_INTERVAL_S = 0.5
+
+COMPARED = (("round_robin", "round robin", "round-robin"), ("kv_aware", "KV-aware", "default"))
+"""Key, title and scheduling profile of each run, in order. The first is what the others are compared with."""
+
+_GAUGE = re.compile(r"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+@dataclass(slots=True, frozen=True)
+class Load:
+    """What a replica is busy with, from its own metrics."""
+
+    running: int = 0
+    waiting: int = 0
+
+
+@dataclass(slots=True)
+class Run:
+    """Filled while it goes on; a view may read it at any time."""
+
+    key: str
+    title: str
+    profile: str
+    """Scheduling profile of the router."""
+    planned_calls: int
+    replicas: int
+    calls: list[Call] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
+    started_s: float | None = None
+    """On the clock of ``time.perf_counter``; None until fleet and router are ready."""
+    ended_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self.loads = [Load()] * self.replicas
+
+    def elapsed_s(self, now_s: float) -> float:
+        if self.started_s is None:
+            return 0.0
+        return (self.ended_s or now_s) - self.started_s
+
+
+def planned_runs(programs: Sequence[Program], replicas: int) -> list[Run]:
+    calls = sum(program.calls for program in programs)
+    return [Run(key, title, profile, calls, replicas) for key, title, profile in COMPARED]
+
+
+async def execute(run: Run, programs: Sequence[Program], engine_profile: str, directory: Path) -> None:
+    """Run all programs against a fresh fleet. Raises FleetError when the fleet does not hold."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+        running_fleet(http, run.replicas, engine_profile, run.profile, directory) as fleet,
+    ):
+        client = Client(http, fleet.router_url, fleet.model)
+        watch = asyncio.create_task(_watch_loads(run, http, fleet))
+        run.started_s = time.perf_counter()
+        try:
+            await fleet.during(client.run(programs, run.calls.append))
+        finally:
+            run.ended_s = time.perf_counter()
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+
+async def _watch_loads(run: Run, http: aiohttp.ClientSession, fleet: Fleet) -> None:
+    while True:
+        # A replica that died is noticed by the fleet, which tells more than this could.
+        with contextlib.suppress(aiohttp.ClientError):
+            run.loads = list(await asyncio.gather(*(_load(http, url) for url in fleet.replica_urls)))
+        await asyncio.sleep(LOAD_INTERVAL_S)
+
+
+async def _load(http: aiohttp.ClientSession, url: str) -> Load:
+    async with http.get(f"{url}/metrics") as response:
+        return read_load(await response.text())
+
+
+def read_load(metrics: str) -> Load:
+    """The two gauges of vLLM's metrics page that the view shows."""
+    gauges = {name: int(float(value)) for name, value in _GAUGE.findall(metrics)}
+    return Load(gauges.get("running", 0), gauges.get("waiting", 0))

@@ -1,0 +1,57 @@
+"""One request inside the engine model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+
+class Status(Enum):
+    WAITING = auto()
+    RUNNING = auto()
+    PREEMPTED = auto()
+    FINISHED = auto()
+    ABORTED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """What the caller asks for, and how far the engine has come with it."""
+
+    id: str
+    prompt_tokens: int
+    output_tokens: int
+    """It ends after this many; the engine clips it to the model's maximum length."""
+    block_hashes: Sequence[int] = ()
+    """Chained hash of each full block of the prompt, then of prompt and output together. Equal hashes mean equal
+    tokens from the start. Blocks beyond the end of this list are never shared."""
+    priority: int = 0
+    """Lower runs first; only looked at by the priority policy."""
+
+    arrival_s: float = 0.0
+    scheduled_s: float = -1.0
+    """When it was first scheduled; negative before."""
+    status: Status = Status.WAITING
+    total_tokens: int = field(init=False)
+    """Prompt and output so far."""
+    computed_tokens: int = 0
+    """Tokens whose keys and values are in ``blocks``."""
+    cached_tokens: int = 0
+    """Prompt tokens found in the cache when it was first scheduled."""
+    blocks: list[int] = field(default_factory=list)
+    hashed_blocks: int = 0
+    """How many of ``blocks``, from the first, others can find by hash."""
+    preemptions: int = 0
+
+    def __post_init__(self) -> None:
+        self.total_tokens = self.prompt_tokens
+
+    @property
+    def generated_tokens(self) -> int:
+        return self.total_tokens - self.prompt_tokens
+
+    @property
+    def finish_total_tokens(self) -> int:
+        """Length at which it ends."""
+        return self.prompt_tokens + self.output_tokens

@@ -1,0 +1,107 @@
+"""The block pool against a reference that keeps everything in one list."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.engine.block_pool import BlockPool
+
+
+class NaivePool:
+    """The same rules, written as plainly as possible."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self.queue = list(range(1, num_blocks))
+        self.holders: dict[int, int] = {}
+        self.stored: list[tuple[int, int]] = []  # (hash, block), oldest first
+
+    def hash_of(self, block: int) -> int | None:
+        return next((h for h, b in self.stored if b == block), None)
+
+    def find(self, block_hash: int) -> int | None:
+        return next((b for h, b in self.stored if h == block_hash), None)
+
+    def take(self, count: int) -> tuple[list[int], list[int]]:
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        evicted = [self.hash_of(block) for block in taken]
+        self.stored = [(h, b) for h, b in self.stored if b not in taken]
+        self.holders.update(dict.fromkeys(taken, 1))
+        return taken, [block_hash for block_hash in evicted if block_hash is not None]
+
+    def hold(self, blocks: list[int]) -> None:
+        for block in blocks:
+            if block in self.queue:
+                self.queue.remove(block)
+            self.holders[block] = self.holders.get(block, 0) + 1
+
+    def release(self, blocks: list[int]) -> None:
+        freed = []
+        for block in reversed(blocks):
+            self.holders[block] -= 1
+            if not self.holders[block]:
+                freed.append(block)
+        self.queue = (
+            [block for block in freed if self.hash_of(block) is None]
+            + self.queue
+            + [block for block in freed if self.hash_of(block) is not None]
+        )
+
+
+@given(st.data(), st.integers(4, 20))
+def test_behaves_like_the_reference(data: st.DataObject, num_blocks: int) -> None:
+    pool, naive = BlockPool(num_blocks), NaivePool(num_blocks)
+    held: list[list[int]] = []
+    for _ in range(data.draw(st.integers(1, 40))):
+        match data.draw(st.sampled_from(["start", "start", "end", "clear"])):
+            case "start":
+                chain = data.draw(st.lists(st.integers(1, 2), max_size=6))
+                hashes = [hash(tuple(chain[: end + 1])) for end in range(len(chain))]
+                hits = pool.find_prefix(hashes, len(hashes))
+                assert hits == [naive.find(h) for h in hashes[: len(hits)]]
+                assert len(hits) == len(hashes) or naive.find(hashes[len(hits)]) is None
+                count = len(chain) - len(hits) + data.draw(st.integers(0, 2))
+                if count + pool.free_among(hits) > pool.free_blocks:
+                    continue
+                pool.hold(hits)
+                naive.hold(hits)
+                taken, evicted = pool.take(count)
+                assert (taken, evicted) == naive.take(count)
+                for block, block_hash in zip(taken, hashes[len(hits) :], strict=False):
+                    pool.publish(block, block_hash)
+                    naive.stored.append((block_hash, block))
+                held.append(hits + taken)
+            case "end" if held:
+                blocks = held.pop(data.draw(st.integers(0, len(held) - 1)))
+                pool.release(blocks)
+                naive.release(blocks)
+            case "clear" if not held:
+                pool.clear()
+                naive.stored.clear()
+        assert pool.free_blocks == len(naive.queue)
+        assert pool.used_blocks == len({block for blocks in held for block in blocks})
+    everything, _ = pool.take(pool.free_blocks)
+    assert everything == naive.queue
+    assert 0 not in everything, "the null block is never handed out"
+
+
+def test_the_older_of_two_equal_blocks_is_found_and_both_must_go_before_the_hash_is_gone() -> None:
+    pool = BlockPool(3)
+    (first, second), _ = pool.take(2)
+    pool.publish(first, 77)
+    pool.publish(second, 77)
+    assert pool.find_prefix([77], 1) == [first]
+
+    pool.release([first])
+    assert pool.take(1) == ([first], [77])
+    assert pool.find_prefix([77], 1) == [second]
+
+    pool.release([second])
+    assert pool.take(1) == ([second], [77])
+    assert pool.find_prefix([77], 1) == []
+
+
+def test_taking_more_than_is_free_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        BlockPool(3).take(3)
