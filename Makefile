@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real lint bench clean
+.PHONY: demo test lint bench prepare-real test-real clean
 
 demo: $(VENV)/.installed
 	$(BIN)/weft demo
@@ -19,6 +19,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/index.py --quick
 	$(BIN)/python benchmarks/decision.py --quick
 	$(BIN)/python benchmarks/proxy.py --quick
+
+prepare-real:
+	bash tests/real/prepare.sh
 
 test-real: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/real -o addopts="" -v -s

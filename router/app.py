@@ -77,6 +77,9 @@ class App:
         self.proxy.close()
         await self.members.stop()
         self.dispatcher.close()
+        for source in self._prompt_sources():
+            if isinstance(source, LocalPrompts):
+                source.close()
         await self.session.close()
 
     def _prompt_maker(self, own: dict[str, PromptSource | None]) -> PromptMaker:
@@ -97,11 +100,13 @@ class App:
         urls = [spec.url for slot, spec in fleet if serving[slot]]
         return random.choice(urls) if urls else None
 
+    def _prompt_sources(self) -> set[PromptSource]:
+        return {self.prompts.default, *self.prompts.by_model.values()}
+
     def _prompts_skipped(self) -> Counter[str]:
         skipped: Counter[str] = Counter()
-        for source in {self.prompts.default, *self.prompts.by_model.values()}:
-            if isinstance(source, LocalPrompts | ReplicaPrompts):
-                skipped += source.skipped
+        for source in self._prompt_sources():
+            skipped += source.skipped
         return skipped
 
 
@@ -114,7 +119,10 @@ def prompt_source(key: str, config: PromptConfig) -> PromptSource | None:
     if config.path is None:
         raise ConfigError(f"{key}.path: needed by `tokenizer: local`; a directory with tokenizer.json")
     try:
-        return LocalPrompts(config.path)
+        template = config.chat_template.read_text(encoding="utf-8") if config.chat_template else None
+        return LocalPrompts(config.path, chat_template=template, template_defaults=config.chat_template_kwargs)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{key}.chat_template: {error}") from error
     except (TokenizerError, ChatTemplateError) as error:
         raise ConfigError(f"{key}.path: {error}") from error
 

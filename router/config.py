@@ -44,6 +44,10 @@ class PromptConfig(_Section):
     tokenizer: Literal["local", "replica", "text"] = "replica"
     path: Path | None = None
     """Directory with ``tokenizer.json`` and the chat template; needed by ``local``."""
+    chat_template: Path | None = None
+    """A template of its own, where vLLM was started with ``--chat-template``."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """As vLLM's ``--default-chat-template-kwargs``."""
 
 
 class DnsConfig(_Section):

@@ -37,9 +37,15 @@ class Intake:
         self._prompts = prompts
 
     def read(self, path: str, headers: Headers, body: bytes) -> Request | Awaitable[Request]:
-        """Raises ApiError 400 for a body that no replica could accept."""
+        """Raises ApiError 400 for a body that no replica could accept.
+
+        A body that is not JSON (an audio upload, say) comes here empty, and is routed by load.
+        """
+        named = dict(headers)
+        if not body and _is_not_json(named):
+            return _request(named)
         api = read_body(path, body)
-        request = _request(api, headers)
+        request = _request(named, api)
         prompt = self._prompts.make(api)
         if prompt is None or isinstance(prompt, Prompt):
             request.prompt = prompt
@@ -52,18 +58,25 @@ async def _with_prompt(request: Request, prompt: Awaitable[Prompt | None]) -> Re
     return request
 
 
-def _request(api: ApiRequest, headers: Headers) -> Request:
-    named = dict(headers)
-    return Request(
-        id=_text(named.get(b"x-request-id", b"")),
-        model=api.model or "",
-        max_tokens=api.max_tokens,
-        streams=api.stream,
-        cache_salt=api.cache_salt,
-        session_id=_session_id(named) or api.session_id,
-        profile=_text(named.get(b"x-weft-profile", b"")),
-        explain=named.get(b"x-weft-explain", b"").lower() in (b"1", b"true"),
+def _is_not_json(headers: dict[bytes, bytes]) -> bool:
+    return b"json" not in headers.get(b"content-type", b"json")
+
+
+def _request(headers: dict[bytes, bytes], api: ApiRequest | None = None) -> Request:
+    request = Request(
+        id=_text(headers.get(b"x-request-id", b"")),
+        model="",
+        session_id=_session_id(headers),
+        profile=_text(headers.get(b"x-weft-profile", b"")),
+        explain=headers.get(b"x-weft-explain", b"").lower() in (b"1", b"true"),
     )
+    if api is not None:
+        request.model = api.model or ""
+        request.max_tokens = api.max_tokens
+        request.streams = api.stream
+        request.cache_salt = api.cache_salt
+        request.session_id = request.session_id or api.session_id
+    return request
 
 
 def _session_id(headers: dict[bytes, bytes]) -> str:

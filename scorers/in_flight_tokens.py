@@ -15,13 +15,8 @@ from router.core.view import Candidates, View
 class InFlightTokens:
     name = "in-flight-tokens"
 
-    def __init__(self, unknown_capacity_tokens: int = 400_000) -> None:
-        """``unknown_capacity_tokens`` stands in for replicas that do not tell theirs."""
-        self.unknown_capacity_tokens = unknown_capacity_tokens
-
     def score(self, request: Request, candidates: Candidates, view: View) -> Scores:
         capacity = view.capacity_tokens
-        capacity = np.where(capacity > 0, capacity, self.unknown_capacity_tokens)
         tokens = np.maximum(view.context_tokens, view.kv_usage * capacity)
         scores: Scores = capacity / (capacity + tokens)
         return scores

@@ -19,6 +19,6 @@ class PredictedTtft:
 
     def score(self, request: Request, candidates: Candidates, view: View) -> Scores:
         tokens = view.queued_prefill_tokens + (request.prompt_tokens - candidates.cached_tokens)
-        ttft_s = self.overhead_s + tokens / view.prefill_tokens_per_s
+        ttft_s = tokens / view.prefill_tokens_per_s + self.overhead_s
         scores: Scores = ttft_s.min() / ttft_s
         return scores

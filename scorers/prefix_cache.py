@@ -16,11 +16,8 @@ class PrefixCache:
     name = "prefix-cache"
 
     def __init__(self, cpu_weight: float = 0.75, disk_weight: float = 0.25) -> None:
-        self.cpu_weight = cpu_weight
-        self.disk_weight = disk_weight
+        self._tier_weights = np.array([1.0, cpu_weight, disk_weight])
 
     def score(self, request: Request, candidates: Candidates, view: View) -> Scores:
-        if request.prompt_tokens == 0:
-            return np.zeros(len(candidates))
-        offloaded = candidates.cpu_tokens * self.cpu_weight + candidates.disk_tokens * self.disk_weight
-        return (candidates.gpu_tokens + offloaded) / request.prompt_tokens
+        weighted: Scores = self._tier_weights @ candidates.tier_tokens
+        return weighted / max(request.prompt_tokens, 1)

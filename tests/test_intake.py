@@ -75,3 +75,9 @@ def test_bodies_that_no_replica_could_accept_are_refused(body):
     with pytest.raises(ApiError) as error:
         Intake(PromptMaker(TextPrompts())).read("/v1/chat/completions", [], body)
     assert error.value.status == 400
+
+
+def test_a_body_that_is_not_json_is_routed_by_load():
+    headers = [(b"content-type", b"multipart/form-data; boundary=x"), (b"x-session-id", b"s")]
+    request = Intake(PromptMaker(TextPrompts())).read("/v1/audio/transcriptions", headers, b"")
+    assert (request.model, request.prompt, request.session_id) == ("", None, "s")

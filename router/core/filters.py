@@ -14,6 +14,8 @@ class Filter(Protocol):
     """Keeps some of ``slots``. Returning none refuses the request."""
 
     name: str
+    steady: bool
+    """Whether what it keeps depends on model and fleet alone, and so can be kept from one request to the next."""
 
     def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots: ...
 
@@ -22,6 +24,7 @@ class Healthy:
     """Replicas that answer health checks and are not draining."""
 
     name = "healthy"
+    steady = True
 
     def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
         return slots[fleet.routable[slots]]
@@ -31,6 +34,7 @@ class Model:
     """Replicas that serve the request's base model."""
 
     name = "model"
+    steady = True
 
     def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
         return slots[fleet.serving(model.base)[slots]]
@@ -40,6 +44,7 @@ class Lora:
     """Replicas that have the request's LoRA adapter."""
 
     name = "lora"
+    steady = True
 
     def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
         return slots[fleet.serving(model.lora)[slots]] if model.lora else slots
@@ -49,6 +54,7 @@ class Subset:
     """Replicas that the request allows, less those that already failed it."""
 
     name = "subset"
+    steady = False
 
     def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
         if request.subset is None and not request.excluded:

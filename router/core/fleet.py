@@ -40,6 +40,8 @@ class Fleet:
         self.index_states: list[IndexState] = []
         self.routable: Mask = np.zeros(0, dtype=np.bool_)
         self.slots: Slots = np.zeros(0, dtype=np.intp)
+        self.version = 0
+        """Counts the changes."""
         self._slot_of: dict[str, int] = {}
         self._refs: dict[str, ModelRef] = {}
         self._serving: dict[str, Mask] = {}
@@ -114,6 +116,7 @@ class Fleet:
 
     def _refresh(self) -> None:
         """Rebuilds what is derived from the specs. Fleets change rarely, requests come often."""
+        self.version += 1
         count = len(self.specs)
         present = [slot for slot, _ in self]
         self.slots = np.array(present, dtype=np.intp)

@@ -14,89 +14,86 @@ from router.core.types import LoadReport
 
 Column = NDArray[np.float64]
 
-_MEAN_FADE = 0.98
+UNKNOWN_CAPACITY_TOKENS = 400_000
+"""Stands in for the KV capacity of a replica that does not tell it."""
+
+_MEAN_STEP = 0.02
+
+(
+    QUEUED,
+    STARTED,
+    PREFILL_TOKENS,
+    CONTEXT_TOKENS,
+    FOREIGN_QUEUED,
+    FOREIGN_RUNNING,
+    FOREIGN_PREFILL_TOKENS,
+    KV_USAGE,
+    CAPACITY_TOKENS,
+    PREFILL_RATE,
+    MEAN_UNCACHED,
+) = range(11)
 
 
 class Load:
-    """Per-replica columns by slot, all float64.
+    """``table[column, slot]``, float64; each column is also an attribute by its name below.
 
-    ==================  =======================================================================
-    queued              own requests whose prefill has not been answered yet
-    started             own requests that are answering
-    prefill_tokens      prompt tokens of ``queued`` requests that must be computed
-    context_tokens      prompt tokens of all own requests: what their decoding holds in KV
-    foreign_queued      requests waiting there that Weft did not send, by the last report
-    foreign_running     requests running there that Weft did not send, by the last report
-    kv_usage            share of KV blocks in use, 0..1, by the last report
-    capacity_tokens     KV capacity, 0 when unknown
-    prefill_rate        tokens per second, learned; the fleet's mean until then
-    mean_uncached       running mean of prompt tokens to compute per request
-    ==================  =======================================================================
+    ======================  ===================================================================
+    queued                  own requests whose prefill has not been answered yet
+    started                 own requests that are answering
+    prefill_tokens          prompt tokens of ``queued`` requests that must be computed
+    context_tokens          prompt tokens of all own requests: what their decoding holds in KV
+    foreign_queued          requests waiting there that Weft did not send, by the last report
+    foreign_running         requests running there that Weft did not send, by the last report
+    foreign_prefill_tokens  what ``foreign_queued`` may have to compute, if they are average
+    kv_usage                share of KV blocks in use, 0..1, by the last report
+    capacity_tokens         KV capacity
+    prefill_rate            tokens per second, learned; the fleet's mean until then
+    mean_uncached           running mean of prompt tokens to compute per request
+    ======================  ===================================================================
     """
 
-    __slots__ = (
-        "active_adapters",
-        "capacity_tokens",
-        "context_tokens",
-        "foreign_queued",
-        "foreign_running",
-        "kv_usage",
-        "mean_uncached",
-        "prefill_rate",
-        "prefill_tokens",
-        "queued",
-        "rates",
-        "started",
-    )
-
-    _COLUMNS = (
-        "queued",
-        "started",
-        "prefill_tokens",
-        "context_tokens",
-        "foreign_queued",
-        "foreign_running",
-        "kv_usage",
-        "capacity_tokens",
-        "prefill_rate",
-        "mean_uncached",
-    )
-
     def __init__(self) -> None:
-        self.queued: Column = np.zeros(0)
-        self.started: Column = np.zeros(0)
-        self.prefill_tokens: Column = np.zeros(0)
-        self.context_tokens: Column = np.zeros(0)
-        self.foreign_queued: Column = np.zeros(0)
-        self.foreign_running: Column = np.zeros(0)
-        self.kv_usage: Column = np.zeros(0)
-        self.capacity_tokens: Column = np.zeros(0)
-        self.prefill_rate: Column = np.zeros(0)
-        self.mean_uncached: Column = np.zeros(0)
         self.rates: list[PrefillRate] = []
         self.active_adapters: list[frozenset[str]] = []
+        self._use(np.zeros((MEAN_UNCACHED + 1, 0)))
+
+    def _use(self, table: NDArray[np.float64]) -> None:
+        self.table = table
+        self.queued = table[QUEUED]
+        self.started = table[STARTED]
+        self.prefill_tokens = table[PREFILL_TOKENS]
+        self.context_tokens = table[CONTEXT_TOKENS]
+        self.foreign_queued = table[FOREIGN_QUEUED]
+        self.foreign_running = table[FOREIGN_RUNNING]
+        self.foreign_prefill_tokens = table[FOREIGN_PREFILL_TOKENS]
+        self.kv_usage = table[KV_USAGE]
+        self.capacity_tokens = table[CAPACITY_TOKENS]
+        self.prefill_rate = table[PREFILL_RATE]
+        self.mean_uncached = table[MEAN_UNCACHED]
 
     def reset(self, slot: int, capacity_tokens: int) -> None:
-        """Makes ``slot`` a replica with no work, growing the columns as needed."""
-        if slot >= len(self.rates):
-            missing = slot + 1 - len(self.rates)
-            for name in self._COLUMNS:
-                setattr(self, name, np.append(getattr(self, name), np.zeros(missing)))
+        """Makes ``slot`` a replica with no work, adding columns as needed. Capacity 0: unknown."""
+        missing = slot + 1 - len(self.rates)
+        if missing > 0:
+            self._use(np.pad(self.table, ((0, 0), (0, missing))))
             self.rates.extend(PrefillRate() for _ in range(missing))
             self.active_adapters.extend(frozenset() for _ in range(missing))
-        for name in self._COLUMNS:
-            getattr(self, name)[slot] = 0.0
+        self.table[:, slot] = 0.0
         self.rates[slot] = PrefillRate()
         self.active_adapters[slot] = frozenset()
-        self.capacity_tokens[slot] = capacity_tokens
+        self.set_capacity(slot, capacity_tokens)
         self.prefill_rate[slot] = self._fleet_rate()
+
+    def set_capacity(self, slot: int, tokens: int) -> None:
+        self.capacity_tokens[slot] = tokens or UNKNOWN_CAPACITY_TOKENS
 
     def dispatch(self, slot: int, prompt_tokens: int, uncached_tokens: int) -> None:
         self.queued[slot] += 1
         self.prefill_tokens[slot] += uncached_tokens
         self.context_tokens[slot] += prompt_tokens
         mean = self.mean_uncached[slot]
-        self.mean_uncached[slot] = uncached_tokens if mean == 0 else mean + (1 - _MEAN_FADE) * (uncached_tokens - mean)
+        step = 1.0 if mean == 0 else _MEAN_STEP
+        self.mean_uncached[slot] = mean + step * (uncached_tokens - mean)
 
     def start(self, slot: int, uncached_tokens: int) -> None:
         """A dispatched request's prefill is done."""
@@ -119,6 +116,7 @@ class Load:
     def report(self, slot: int, report: LoadReport) -> None:
         self.kv_usage[slot] = report.kv_usage
         self.foreign_queued[slot] = max(0.0, report.waiting - self.queued[slot])
+        self.foreign_prefill_tokens[slot] = self.foreign_queued[slot] * self.mean_uncached[slot]
         surplus = report.running + report.waiting - self.queued[slot] - self.started[slot]
         self.foreign_running[slot] = max(0.0, surplus - self.foreign_queued[slot])
         self.active_adapters[slot] = report.active_adapters

@@ -27,8 +27,11 @@ class MaxScore:
 
     def pick(self, scores: Scores, random: Random) -> int:
         best = int(scores.argmax())
-        ties = np.flatnonzero(scores >= scores[best] - _TIE)
-        return best if len(ties) == 1 else int(ties[random.randrange(len(ties))])
+        tied = scores >= scores[best] - _TIE
+        if np.count_nonzero(tied) == 1:
+            return best
+        positions: list[int] = tied.nonzero()[0].tolist()
+        return random.choice(positions)
 
 
 class WeightedRandom:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.core.fleet import Fleet, ModelRef, Slots
 from router.core.index.hashing import chain_seed, hash_blocks
@@ -36,32 +37,18 @@ def look_up(chain: Chain | None, slots: Slots, fleet: Fleet, index: PrefixIndex)
     The last token of a prompt is always computed (its logits are needed), so a block that ends with it never counts.
     """
     if chain is None or not chain.hashes:
-        none = np.zeros(len(slots), dtype=np.int64)
-        return Candidates(slots, fleet, none, none, none, none)
+        return Candidates(slots, fleet, np.zeros((4, len(slots))))
     if len(chain.hashes) == 1:
         size, hashes = next(iter(chain.hashes.items()))
-        return _held(chain, size, hashes, slots, fleet, index)
-    return _held_mixed(chain, slots, fleet, index)
-
-
-def _held(chain: Chain, size: int, hashes: Hashes, slots: Slots, fleet: Fleet, index: PrefixIndex) -> Candidates:
-    match = index.match(hashes[: max(chain.prompt_tokens - 1, 0) // size])
-    return Candidates(
-        slots,
-        fleet,
-        match.blocks[slots].astype(np.int64) * size,
-        match.gpu_blocks[slots].astype(np.int64) * size,
-        match.cpu_blocks[slots].astype(np.int64) * size,
-        match.disk_blocks[slots].astype(np.int64) * size,
-    )
-
-
-def _held_mixed(chain: Chain, slots: Slots, fleet: Fleet, index: PrefixIndex) -> Candidates:
-    """A fleet with several block sizes: each replica is matched by its own."""
+        return Candidates(slots, fleet, _held_tokens(chain, size, hashes, slots, index))
     own_size = np.array([spec.block_size_tokens if (spec := fleet.specs[slot]) else 0 for slot in slots])
-    columns = np.zeros((4, len(slots)), dtype=np.int64)
+    held_tokens = np.zeros((4, len(slots)))
     for size, hashes in chain.hashes.items():
         rows = own_size == size
-        held = _held(chain, size, hashes, slots[rows], fleet, index)
-        columns[:, rows] = (held.cached_tokens, held.gpu_tokens, held.cpu_tokens, held.disk_tokens)
-    return Candidates(slots, fleet, *columns)
+        held_tokens[:, rows] = _held_tokens(chain, size, hashes, slots[rows], index)
+    return Candidates(slots, fleet, held_tokens)
+
+
+def _held_tokens(chain: Chain, size: int, hashes: Hashes, slots: Slots, index: PrefixIndex) -> NDArray[np.float64]:
+    match = index.match(hashes[: max(chain.prompt_tokens - 1, 0) // size])
+    return np.array([row.take(slots) for row in match]) * float(size)

@@ -144,7 +144,7 @@ class Router:
             self._in_flight.new_tenant(slot)
             self.load.reset(slot, capacity_tokens)
         else:
-            self.load.capacity_tokens[slot] = capacity_tokens
+            self.load.set_capacity(slot, capacity_tokens)
 
     def on_replica_gone(self, name: str, now: float) -> None:
         slot = self.fleet.remove(name)

@@ -82,13 +82,30 @@ class Profile:
     scorers: Sequence[WeightedScorer]
     picker: Picker
     _observers: list[DispatchObserver] = field(init=False)
+    _steady: list[Filter] = field(init=False)
+    _by_request: list[Filter] = field(init=False)
+    _steady_slots: dict[ModelRef, Slots] = field(init=False, default_factory=dict)
+    """What the steady filters keep for each model, until the fleet changes."""
+    _fleet_version: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
         self._observers = [each.scorer for each in self.scorers if isinstance(each.scorer, DispatchObserver)]
+        self._steady = [each for each in self.filters if each.steady]
+        self._by_request = [each for each in self.filters if not each.steady]
 
     def eligible(self, request: Request, model: ModelRef, fleet: Fleet) -> Slots:
-        slots = fleet.slots
-        for each in self.filters:
+        """Slots of the replicas that pass all filters."""
+        if self._fleet_version != fleet.version:
+            self._fleet_version = fleet.version
+            self._steady_slots.clear()
+        slots = self._steady_slots.get(model)
+        if slots is None:
+            slots = self._steady_slots[model] = self._filtered(self._steady, request, model, fleet.slots, fleet)
+        return self._filtered(self._by_request, request, model, slots, fleet)
+
+    @staticmethod
+    def _filtered(filters: list[Filter], request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
+        for each in filters:
             slots = each.keep(request, model, slots, fleet)
         return slots
 
@@ -99,7 +116,7 @@ class Profile:
         rated = [each.scorer.score(request, candidates, view) for each in self.scorers]
         totals = np.zeros(len(candidates))
         for each, values in zip(self.scorers, rated, strict=True):
-            totals += values * each.weight
+            totals += each.weight * values
         position = self.picker.pick(totals, random)
         for observer in self._observers:
             observer.dispatched(request, candidates, position, view.now)
@@ -114,7 +131,7 @@ class Profile:
             profile=self.name,
             picker=self.picker.name,
             candidates=names,
-            cached_tokens=candidates.cached_tokens.tolist(),
+            cached_tokens=[int(tokens) for tokens in candidates.cached_tokens],
             prompt_tokens=request.prompt_tokens,
             weights={each.scorer.name: each.weight for each in self.scorers},
             scores={each.scorer.name: values.tolist() for each, values in zip(self.scorers, rated, strict=True)},

@@ -7,31 +7,53 @@ have one element per candidate, in the same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.core.fleet import Fleet, Slots
-from router.core.load import Column, Load
+from router.core.load import (
+    CAPACITY_TOKENS,
+    CONTEXT_TOKENS,
+    FOREIGN_PREFILL_TOKENS,
+    FOREIGN_QUEUED,
+    FOREIGN_RUNNING,
+    KV_USAGE,
+    PREFILL_RATE,
+    PREFILL_TOKENS,
+    QUEUED,
+    STARTED,
+    Column,
+    Load,
+)
 from router.core.types import ReplicaSpec
 
 
-@dataclass(slots=True)
 class Candidates:
     """The replicas that may serve a request."""
 
-    slots: Slots
-    fleet: Fleet
-    cached_tokens: NDArray[np.int64]
-    """Prompt tokens held from the start of the prompt, in any tier."""
-    gpu_tokens: NDArray[np.int64]
-    cpu_tokens: NDArray[np.int64]
-    disk_tokens: NDArray[np.int64]
-    """The same tokens split by the fastest tier that holds them."""
+    __slots__ = ("fleet", "held_tokens", "slots")
+
+    def __init__(self, slots: Slots, fleet: Fleet, held_tokens: NDArray[np.float64]) -> None:
+        """``held_tokens[row, candidate]``: prompt tokens held from the start of the prompt. Row 0: in any tier;
+        rows 1 to 3: of these, those whose fastest tier is GPU, CPU, disk. Whole numbers."""
+        self.slots = slots
+        self.fleet = fleet
+        self.held_tokens = held_tokens
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    @property
+    def cached_tokens(self) -> Column:
+        """Prompt tokens held from the start of the prompt, in any tier."""
+        tokens: Column = self.held_tokens[0]
+        return tokens
+
+    @property
+    def tier_tokens(self) -> NDArray[np.float64]:
+        """``cached_tokens`` split by the fastest tier that holds them: rows for GPU, CPU, disk."""
+        return self.held_tokens[1:]
 
     @property
     def replicas(self) -> Sequence[ReplicaSpec]:
@@ -40,50 +62,53 @@ class Candidates:
 
 
 class View:
-    """How busy the candidates are. Each property gathers its column anew; keep it in a local if used twice."""
+    """How busy the candidates are."""
 
-    __slots__ = ("_load", "_slots", "now")
+    __slots__ = ("_load", "_slots", "_table", "now")
 
     def __init__(self, load: Load, slots: Slots, now: float) -> None:
         self._load = load
         self._slots = slots
+        self._table = load.table.take(slots, axis=1)
         self.now = now
+
+    def _column(self, row: int) -> Column:
+        column: Column = self._table[row]
+        return column
 
     @property
     def queued_requests(self) -> Column:
         """Requests sent or seen waiting there whose prefill is not done."""
-        load, slots = self._load, self._slots
-        return load.queued[slots] + load.foreign_queued[slots]
+        return self._column(QUEUED) + self._column(FOREIGN_QUEUED)
 
     @property
     def running_requests(self) -> Column:
-        load, slots = self._load, self._slots
-        return load.started[slots] + load.foreign_running[slots]
+        return self._column(STARTED) + self._column(FOREIGN_RUNNING)
 
     @property
     def queued_prefill_tokens(self) -> Column:
         """Prompt tokens to compute before a new request's turn; foreign requests count as average ones."""
-        load, slots = self._load, self._slots
-        return load.prefill_tokens[slots] + load.foreign_queued[slots] * load.mean_uncached[slots]
+        return self._column(PREFILL_TOKENS) + self._column(FOREIGN_PREFILL_TOKENS)
 
     @property
     def context_tokens(self) -> Column:
         """Prompt tokens of all requests in flight there that Weft sent."""
-        return self._load.context_tokens[self._slots]
+        return self._column(CONTEXT_TOKENS)
 
     @property
     def capacity_tokens(self) -> Column:
-        """KV capacity in tokens, 0 when unknown."""
-        return self._load.capacity_tokens[self._slots]
+        """KV capacity in tokens; 400,000 where it is unknown."""
+        return self._column(CAPACITY_TOKENS)
 
     @property
     def kv_usage(self) -> Column:
         """Share of KV blocks held by running requests, 0..1, by the last report."""
-        return self._load.kv_usage[self._slots]
+        return self._column(KV_USAGE)
 
     @property
     def prefill_tokens_per_s(self) -> Column:
-        return self._load.prefill_rate[self._slots]
+        """Learned online."""
+        return self._column(PREFILL_RATE)
 
     @property
     def active_adapters(self) -> Sequence[frozenset[str]]:

@@ -65,7 +65,6 @@ class Body(msgspec.Struct, gc=False):
     system: msgspec.Raw = _ABSENT
     instructions: msgspec.Raw = _ABSENT
     tools: msgspec.Raw = _ABSENT
-    tool_choice: msgspec.Raw = _ABSENT
     documents: msgspec.Raw = _ABSENT
     chat_template: msgspec.Raw = _ABSENT
     chat_template_kwargs: msgspec.Raw = _ABSENT

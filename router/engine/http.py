@@ -41,7 +41,9 @@ async def fetch(session: aiohttp.ClientSession, url: str, limits: Limits) -> byt
     except TimeoutError as error:
         raise FetchError(f"GET {url} took longer than {limits.timeout_s:g} s") from error
     except aiohttp.ClientConnectorError as error:
-        raise RefusedError(f"GET {url}: cannot connect ({error.os_error.strerror or error.os_error})") from error
+        if isinstance(error.os_error, ConnectionRefusedError):
+            raise RefusedError(f"GET {url}: connection refused") from error
+        raise FetchError(f"GET {url}: cannot connect: {error}") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise FetchError(f"GET {url} failed: {error or type(error).__name__}") from error
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-
-import zmq
+from dataclasses import dataclass, field
 
 from router.core.fleet import FleetFullError
-from router.core.types import Health, IndexState, Outcome, ReplicaSpec
+from router.core.types import Health, Outcome, ReplicaSpec
 from router.engine.context import EngineContext
 from router.engine.discovery.address import ReplicaAddress
 from router.engine.health import Check, HealthSettings, HealthTracker, check
-from router.engine.identity import Rank
 from router.engine.kv_events.sequence import SequenceSettings
-from router.engine.kv_events.subscriber import KvSubscriber
-from router.engine.kv_events.wire import EventDecoder
 from router.engine.metrics import MetricsPoller
 from router.engine.probe import ProbeError, probe
+from router.engine.replicas import Replicas
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,7 +21,7 @@ class EngineSettings:
     metrics_interval_s: float = 1.0
     probe_pause_s: float = 0.25
     """Before a server that did not answer is asked again; doubles up to ``max_probe_pause_s``."""
-    max_probe_pause_s: float = 5.0
+    max_probe_pause_s: float = 1.0
     health: HealthSettings = field(default_factory=HealthSettings)
     sequence: SequenceSettings = field(default_factory=SequenceSettings)
 
@@ -38,29 +33,24 @@ class Member:
         self.address = address
         self.tracker = HealthTracker(settings.health)
         self.poller = MetricsPoller(address.url, context, self._on_restart, settings.metrics_interval_s)
-        self.subscribers: dict[str, KvSubscriber] = {}
+        self.replicas = Replicas(context, self._on_restart, settings.sequence)
         self.notes: tuple[str, ...] = ()
-        self._specs: dict[str, ReplicaSpec] = {}
-        self._announced: dict[str, Health] = {}
+        """What was assumed of the server for want of its own word."""
         self._context = context
         self._settings = settings
         self._restarted = False
         self._wake = asyncio.Event()
 
-    @property
-    def specs(self) -> Iterable[ReplicaSpec]:
-        """What the router was told of the server's replicas."""
-        return self._specs.values()
-
     async def run(self) -> None:
         """Until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.poller.run())
-                tasks.create_task(self._keep_known())
+                tasks.create_task(self.poller.run(), name=f"weft: poll {self.address.name}")
+                tasks.create_task(self._keep_known(), name=f"weft: check {self.address.name}")
         finally:
-            self._keep_only(())
-            self._context.troubles.forget(self.address.name)
+            self.replicas.keep_only(())
+            for source in (self.address.name, self.address.url):
+                self._context.troubles.forget(source)
 
     def note(self, outcome: Outcome) -> None:
         """How a request that was sent to one of the server's replicas ended."""
@@ -79,10 +69,11 @@ class Member:
         pause_s = self._settings.probe_pause_s
         while True:
             try:
-                if not self._specs:
-                    self._put(ReplicaSpec(self.address.name, self.address.url, role=self.address.role))
+                if not self.replicas.specs:
+                    self.replicas.put(ReplicaSpec(self.address.name, self.address.url, role=self.address.role))
                 identity = await probe(self._context.session, self.address)
-                self._adopt(identity.ranks)
+                self.poller.names = {rank.spec.rank: rank.spec.name for rank in identity.ranks}
+                self.replicas.adopt(identity.ranks)
             except (ProbeError, FleetFullError) as error:
                 self._context.troubles.note("probe_failed", self.address.name, str(error))
             else:
@@ -123,72 +114,10 @@ class Member:
         self._announce_health()
 
     def _announce_health(self) -> None:
-        health = self.tracker.health
-        for name in self._specs:
-            if self._announced.get(name) is not health:
-                self._announced[name] = health
-                self._context.router.on_health(name, health, self._context.clock())
+        self.poller.paused = self.tracker.health is not Health.HEALTHY
+        self.replicas.set_health(self.tracker.health)
 
     def _on_restart(self) -> None:
-        """The server's caches are empty now. Those that report events say so themselves."""
         self._restarted = True
         self._wake.set()
-        for spec in self.specs:
-            if not spec.reports_events:
-                self._context.router.on_index_reset(spec.name, self._context.clock())
-
-    def _adopt(self, ranks: tuple[Rank, ...]) -> None:
-        """Makes the router's view that of the server. Raises FleetFullError."""
-        self._keep_only(rank.spec.name for rank in ranks)
-        for rank in ranks:
-            known = self._specs.get(rank.spec.name)
-            self._put(rank.spec)
-            other_model = known is not None and known.base_model != rank.spec.base_model
-            self._subscribe(rank, other_model)
-        self.poller.names = {rank.spec.rank: rank.spec.name for rank in ranks}
-
-    def _put(self, spec: ReplicaSpec) -> None:
-        if self._specs.get(spec.name) != spec:
-            self._context.router.on_replica(spec, self._context.clock())
-            self._specs[spec.name] = spec
-
-    def _subscribe(self, rank: Rank, other_model: bool) -> None:
-        name = rank.spec.name
-        running = self.subscribers.get(name)
-        if running is not None and running.source == rank.events and not other_model:
-            return
-        self._unsubscribe(name)
-        if rank.events is None:
-            return
-        subscriber = KvSubscriber(
-            name,
-            rank.events,
-            EventDecoder(rank.spec.base_model),
-            self._context,
-            self._on_restart,
-            self._settings.sequence,
-        )
-        try:
-            subscriber.start()
-        except zmq.ZMQError as error:
-            subscriber.close()
-            self._context.troubles.note("no_events", name, f"cannot subscribe to {rank.events.endpoint}: {error}")
-            self._put(replace(rank.spec, reports_events=False))
-        else:
-            self.subscribers[name] = subscriber
-
-    def _unsubscribe(self, name: str) -> None:
-        subscriber = self.subscribers.pop(name, None)
-        if subscriber is not None:
-            subscriber.close()
-            self._context.router.on_index_reset(name, self._context.clock())
-            self._context.router.on_index_state(name, IndexState.NONE, self._context.clock())
-
-    def _keep_only(self, names: Iterable[str]) -> None:
-        """Takes all other replicas of this server out of the router."""
-        self.poller.names = {}
-        for name in self._specs.keys() - set(names):
-            self._unsubscribe(name)
-            self._context.router.on_replica_gone(name, self._context.clock())
-            del self._specs[name]
-            self._announced.pop(name, None)
+        self.replicas.forget_own_history()

@@ -45,7 +45,8 @@ class Members:
     def start(self) -> None:
         """Returns at once; replicas appear in the router as they answer."""
         self._following = [
-            asyncio.create_task(self._follow(position, source)) for position, source in enumerate(self._sources)
+            asyncio.create_task(self._follow(position, source), name=f"weft: discovery {position}")
+            for position, source in enumerate(self._sources)
         ]
 
     async def stop(self) -> None:
@@ -81,13 +82,13 @@ class Members:
                 for address in self._named[position]:
                     wanted.setdefault(address.name, address)
             leaving = [name for name, member in self.by_name.items() if wanted.get(name) != member.address]
-            await _cancel([self._watching.pop(name) for name in leaving])
+            await _cancel(self._watching[name] for name in leaving)
             for name in leaving:
-                del self.by_name[name]
-            for name in wanted.keys() - self.by_name.keys():
-                member = Member(wanted[name], self._context, self._settings)
-                self.by_name[name] = member
-                self._watching[name] = asyncio.create_task(self._watch(member))
+                del self._watching[name], self.by_name[name]
+            for name, address in wanted.items():
+                if name not in self.by_name:
+                    self.by_name[name] = member = Member(address, self._context, self._settings)
+                    self._watching[name] = asyncio.create_task(self._watch(member), name=f"weft: watch {name}")
 
     async def _watch(self, member: Member) -> None:
         while True:

@@ -110,7 +110,7 @@ def _adapters(newest: Sample) -> frozenset[str]:
 class MetricsPoller:
     """Scrapes one server again and again and reports each of its replicas.
 
-    ``names`` maps a data-parallel rank (None: the whole server) to the replica's name; without any the poller rests.
+    ``names`` maps a data-parallel rank (None: the whole server) to the replica's name. While ``paused`` it rests.
     ``on_restart`` is called when the server is another process than before.
     """
 
@@ -118,6 +118,7 @@ class MetricsPoller:
         self, url: str, context: EngineContext, on_restart: Callable[[], None], interval_s: float = 1.0
     ) -> None:
         self.names: dict[int | None, str] = {}
+        self.paused = True
         self.scrapes = 0
         self.started_s = 0.0
         self._url = url
@@ -130,7 +131,7 @@ class MetricsPoller:
         """Until cancelled. The jitter keeps the scrapes of a fleet apart."""
         while True:
             await asyncio.sleep(self._interval_s * self._jitter.uniform(0.8, 1.2))
-            if self.names:
+            if not self.paused:
                 async with self._context.scrapes:
                     await self.poll()
 

@@ -44,10 +44,9 @@ class _Publisher(msgspec.Struct):
 
 async def probe(session: aiohttp.ClientSession, address: ReplicaAddress, limits: Limits = LIMITS) -> Identity:
     """Asks the server at ``address``. Raises ProbeError."""
-    models, caches, publishers = await asyncio.gather(
-        ask_models(session, address.url, limits),
-        ask_caches(session, address.url, limits),
-        ask_publishers(session, address.url, limits),
+    models = await ask_models(session, address.url, limits)
+    caches, publishers = await asyncio.gather(
+        ask_caches(session, address.url, limits), ask_publishers(session, address.url, limits)
     )
     try:
         return identify(address, models, caches, publishers)

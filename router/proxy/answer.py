@@ -46,13 +46,12 @@ class Answer:
         self._tail.append(piece)
         self._write(piece)
 
-    def outcome(self) -> Outcome:
-        """How an answer that went out whole counts."""
-        failed = self._head.status >= 500 or (self._head.is_stream and sse.ends_in_error(self._last_bytes()))
-        return Outcome.FAILED if failed else Outcome.OK
-
-    def usage(self) -> Usage | None:
-        return find_usage(self._last_bytes()) if self._head.status == 200 else None
+    def end(self) -> tuple[Outcome, Usage | None]:
+        """How an answer that went out whole counts, and what the replica said that it cost."""
+        tail = self._last_bytes()
+        failed = self._head.status >= 500 or (self._head.is_stream and sse.ends_in_error(tail))
+        usage = find_usage(tail) if self._head.status == 200 else None
+        return Outcome.FAILED if failed else Outcome.OK, usage
 
     def break_off(self, framing: Framing | None, error: ApiError) -> bool:
         """Tell the client, in the middle of its answer, what happened. False where its framing does not allow it.

@@ -146,7 +146,7 @@ class Attempt:
         else:
             self._answer.pass_on(data if self._payload is None else self._take_payload())
         if ended and self._answer is not None:
-            self._finish(Ended(self._answer.outcome(), self._answer.usage()))
+            self._finish(Ended(*self._answer.end()))
 
     def upstream_failed(self, reason: str, stale: bool) -> None:
         if stale:

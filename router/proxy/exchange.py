@@ -87,6 +87,7 @@ class Exchange:
             if ended.error is None:
                 return ended
             error = ended.error
+            _log.info("request %s: %s: %s", request.id, _replica_of(ticket), error.message)
             tries += 1
             if tries >= proxy.limits.max_tries:
                 raise error
@@ -94,7 +95,7 @@ class Exchange:
                 proxy.stats.retries_denied += 1
                 raise error
             proxy.stats.retries += 1
-            request = replace(request, excluded=request.excluded | _replica(ticket))
+            request = replace(request, excluded=request.excluded | {_replica_of(ticket)})
 
     async def _read(self) -> Request:
         request = self._request
@@ -116,5 +117,5 @@ class Exchange:
         return ended
 
 
-def _replica(ticket: Ticket) -> frozenset[str]:
-    return frozenset() if ticket.decision is None else frozenset({ticket.decision.replica.name})
+def _replica_of(ticket: Ticket) -> str:
+    return "" if ticket.decision is None else ticket.decision.replica.name

@@ -134,16 +134,11 @@ class FailureLook:
     def judge(self, payload: bytearray, final: bool) -> Verdict:
         if not final:
             return Undecided.HOLD
-        return refusal(self._head, bytes(payload))
-
-
-def refusal(head: ResponseHead, body: bytes) -> Refused:
-    """What a failing status and its body say."""
-    try:
-        error = _answers.decode(body).error
-    except msgspec.DecodeError:
-        error = msgspec.Raw()
-    return _refused(head.status, error)
+        try:
+            error = _answers.decode(payload).error
+        except msgspec.DecodeError:
+            error = msgspec.Raw()
+        return _refused(self._head.status, error)
 
 
 def _judge_event(event: bytearray) -> Verdict:
@@ -186,4 +181,6 @@ def _refused(status: int, raw: msgspec.Raw) -> Refused:
 
 def overloaded(reason: str) -> ApiError:
     """Every replica that was asked was like this one: 503; whoever answers adds Retry-After."""
-    return ApiError(503, f"No replica could take the request now: {reason}", type="overloaded_error")
+    return ApiError(
+        503, f"No replica could take the request now: {reason}", type="service_unavailable", code="overloaded"
+    )

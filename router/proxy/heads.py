@@ -3,7 +3,8 @@
 A head is everything up to the first empty line. It is parsed once, whole, by a parser of its own; the body behind it is
 followed by ``framing``. Two readings of one request are how requests are smuggled, so whatever another server could
 read differently is an error. llhttp refuses bare CR and LF, folded lines, control characters, and lengths that
-contradict each other; it does not mind other protocols and versions, odd spaces, and a Host that is missing or twice.
+contradict each other; it does not mind other protocols and versions, odd spaces, fragments, and a Host that is missing
+or there twice.
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ def parse_request_head(raw: bytes) -> HttpRequest:
     if len(request_line) != 3 or request_line[2] not in _VERSIONS:
         raise _bad("the request line is not 'METHOD target HTTP/1.1'")
     method, target, version = request_line
+    if b"#" in target:
+        raise _bad("the target holds a fragment")
     collector = _Collector()
     parser = HttpRequestParser(collector)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 
 from router.proxy.deadlines import NEVER, Deadlines
 from router.proxy.limits import ProxyLimits
@@ -29,7 +28,7 @@ class Pool:
         self._idle: dict[UpstreamConnection, float] = {}
         """Since when, oldest first."""
         self._open = 0
-        """Connections made and not yet lost, idle or not, and those in the making."""
+        """Connections made and not yet lost, idle or not."""
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -47,7 +46,6 @@ class Pool:
         origin = self.origin
         stats = self._pools.stats
         stats.connects += 1
-        self._open += 1
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 _, connection = await asyncio.get_running_loop().create_connection(
@@ -56,35 +54,39 @@ class Pool:
                     origin.port,
                     ssl=self._pools.tls if origin.tls else None,
                 )
-        except BaseException as error:
-            if isinstance(error, OSError):
-                stats.connect_failures += 1
-            self._closed_one()
+        except OSError:
+            stats.connect_failures += 1
             raise
+        finally:
+            self._forget_if_unused()
         return connection
+
+    def made(self) -> None:
+        """A connection was made; it will be lost one day."""
+        self._open += 1
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """The answer is complete and the connection can carry another request."""
-        if len(self._idle) >= self._limits.max_idle_connections or self._pools.closed:
+        if len(self._idle) >= self._limits.max_idle_connections or not self._pools.holds(self):
             connection.abort()
             return
-        self._idle[connection] = time.monotonic()
+        self._idle[connection] = asyncio.get_running_loop().time()
         if self.deadline_s == NEVER:
             self.deadline_passed()
 
     def lost(self, connection: UpstreamConnection) -> None:
-        """It was closed by the other side, maybe while idle."""
+        """It was closed, maybe by the other side while idle."""
         self._idle.pop(connection, None)
-        self._closed_one()
-
-    def _closed_one(self) -> None:
         self._open -= 1
+        self._forget_if_unused()
+
+    def _forget_if_unused(self) -> None:
         if self._open == 0:
             self._pools.forget(self)
 
     def drop_old(self) -> None:
         """Close what has been idle for too long."""
-        oldest_kept = time.monotonic() - self._limits.upstream_keep_alive_s
+        oldest_kept = asyncio.get_running_loop().time() - self._limits.upstream_keep_alive_s
         while self._idle:
             connection, since = next(iter(self._idle.items()))
             if since > oldest_kept:
@@ -109,7 +111,6 @@ class Pools:
     def __init__(self, limits: ProxyLimits, stats: ProxyStats, deadlines: Deadlines) -> None:
         self.limits = limits
         self.stats = stats
-        self.closed = False
         self._deadlines = deadlines
         self._pools: dict[str, Pool] = {}
         self._tls: ssl.SSLContext | None = None
@@ -130,13 +131,18 @@ class Pools:
             self._deadlines.add(pool)
         return pool
 
+    def holds(self, pool: Pool) -> bool:
+        """Whether a connection that is given back to ``pool`` can be found again."""
+        return self._pools.get(pool.url) is pool
+
     def forget(self, pool: Pool) -> None:
         """It has no connection left; replicas come and go, and their pools with them."""
-        if self._pools.pop(pool.url, None) is not None:
+        if self.holds(pool):
+            del self._pools[pool.url]
             self._deadlines.discard(pool)
 
     def close(self) -> None:
         """Close what is idle; what is in use closes when its answer ends."""
-        self.closed = True
-        for pool in self._pools.values():
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
             pool.close()

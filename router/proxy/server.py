@@ -122,12 +122,12 @@ class ClientConnection(asyncio.Protocol):
             self._set_deadline(self._proxy.limits.linger_s)
 
     def deadline_passed(self) -> None:
-        if self._state is _State.READING and self._reader.part is not Part.NOTHING:
-            self._proxy.stats.clients_timed_out += 1
-            self.refuse(ApiError(408, "The request did not arrive in time."))
-        elif self.is_write_paused:
+        if self.is_write_paused:
             self._proxy.stats.clients_stalled += 1
             self.reset()
+        elif self._state is _State.READING and self._reader.part is not Part.NOTHING:
+            self._proxy.stats.clients_timed_out += 1
+            self.refuse(ApiError(408, "The request did not arrive in time."))
         else:
             self._transport.abort()
 
@@ -198,7 +198,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_on(self) -> None:
         """Take the next request in hand, if it is there."""
-        if self._state is not _State.READING or self.is_write_paused:
+        if self._state is not _State.READING:
+            return
+        if self.is_write_paused:
+            self._set_deadline(self._proxy.limits.client_stall_s)
             return
         try:
             request = self._reader.next_request()

@@ -51,11 +51,10 @@ def find_usage(tail: bytes) -> Usage | None:
     return None
 
 
-def _object_at(data: bytes, start: int) -> bytes | None:
-    """The JSON object that begins at ``start``; usage holds no strings, so braces can be counted."""
-    while data[start : start + 1] == b" ":
-        start += 1
-    if data[start : start + 1] != b"{":
+def _object_at(data: bytes, before: int) -> bytes | None:
+    """The JSON object that begins at ``before`` or after spaces; usage holds no strings, so braces can be counted."""
+    start = data.find(b"{", before)
+    if start < 0 or data[before:start].strip():
         return None
     end = start
     for _ in range(_MAX_BRACES):

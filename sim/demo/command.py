@@ -44,7 +44,7 @@ def command(seed: int, seconds: float, replicas: int, json_path: Path | None) ->
     """Round robin against KV-aware routing on simulated replicas.
 
     The same agents run twice, on fresh replicas each time, over real HTTP through `weft serve`. The replicas compute
-    nothing: they are a model of vLLM's scheduler and prefix cache that answers as fast as a small GPU fleet would.
+    nothing: they are a model of vLLM's scheduler and prefix cache with made-up step times.
     """
     if json_path and not json_path.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no directory {json_path.parent}", param_hint="--json")
@@ -58,7 +58,7 @@ def command(seed: int, seconds: float, replicas: int, json_path: Path | None) ->
         asyncio.run(_compare(console, runs, programs))
     except FleetError as error:
         raise click.ClickException(str(error)) from error
-    _report(console, runs)
+    report(console, runs)
     if json_path:
         figures = {run.key: asdict(summary) for run in runs if (summary := summarise(run.calls))}
         json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -76,15 +76,16 @@ def _introduction(programs: Sequence[Program], replicas: int) -> str:
     capacity_tokens = engine.usable_blocks * engine.block_size_tokens
     kinds = Counter(program.kind for program in programs)
     return (
-        f"{len(programs)} agents (ReAct sessions: {kinds['react']}, trees of thought: {kinds['tree']}) make "
-        f"{sum(program.calls for program in programs)} LLM calls.\n"
-        f"Contexts alive at one time: about {peak_context_tokens(programs):,} tokens. "
-        f"KV cache: {capacity_tokens:,} a replica,\n"
-        f"{replicas * capacity_tokens:,} in all: they fit if each stays in one place, not if every replica gets some of all.\n"
+        f"{len(programs)} agents (ReAct: {kinds['react']}, tree of thought: {kinds['tree']}) make "
+        f"{sum(program.calls for program in programs)} calls to simulated replicas.\n"
+        f"Contexts alive at one time: about {round(peak_context_tokens(programs), -3):,} tokens; "
+        f"KV cache: {replicas} x {capacity_tokens:,} tokens.\n"
+        f"They fit if each context stays on one replica, not if all of them go everywhere.\n"
     )
 
 
-def _report(console: Console, runs: Sequence[Run]) -> None:
+def report(console: Console, runs: Sequence[Run]) -> None:
+    """The table, and what went wrong. Raises ClickException when a run has nothing to show."""
     for run in runs:
         if summarise(run.calls) is None:
             raise click.ClickException(f"no request was answered under {run.title}: {run.calls[0].error}")

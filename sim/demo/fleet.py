@@ -8,7 +8,7 @@ import random
 import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -32,6 +32,8 @@ class FleetError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Process:
+    """A subprocess, and the file that it writes its log to."""
+
     name: str
     log: Path
     process: asyncio.subprocess.Process
@@ -61,11 +63,12 @@ class Process:
 class Fleet:
     """Where the parts listen. Made by ``running_fleet``."""
 
+    http: aiohttp.ClientSession
     router_url: str
     replica_urls: list[str]
+    processes: list[Process]
     model: str = ""
     """Served name of the simulated model."""
-    processes: list[Process] = field(default_factory=list)
 
     async def during(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """The result of ``work``. Raises FleetError when a process ends before it does."""
@@ -85,35 +88,37 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def running_fleet(
-    http: aiohttp.ClientSession, replicas: int, engine_profile: str, scheduling_profile: str, directory: Path
+    replicas: int, engine_profile: str, scheduling_profile: str, directory: Path
 ) -> AsyncIterator[Fleet]:
     """A fleet that is ready for requests. Logs go to ``directory``.
 
     Raises FleetError when a part does not get ready.
     """
     port, router_port = free_port(in_a_row=replicas), free_port()
-    fleet = Fleet(
-        router_url=f"http://127.0.0.1:{router_port}",
-        replica_urls=[f"http://127.0.0.1:{port + number}" for number in range(replicas)],
-    )
+    router_url = f"http://127.0.0.1:{router_port}"
+    replica_urls = [f"http://127.0.0.1:{port + number}" for number in range(replicas)]
     simulate = ["sim-replicas", f"--count={replicas}", f"--port={port}", f"--profile={engine_profile}"]
     simulate += ["--kv-events-port=0", "--kv-replay-port=0"]
     serve = ["serve", f"--listen=127.0.0.1:{router_port}", f"--profile={scheduling_profile}"]
-    serve += [f"--tokenizer={MODEL_DIRECTORY}", *(f"--replica={url}" for url in fleet.replica_urls)]
+    serve += [f"--tokenizer={MODEL_DIRECTORY}", *(f"--replica={url}" for url in replica_urls)]
     async with contextlib.AsyncExitStack() as stack:
+        processes = []
         for name, command in (("the simulated replicas", simulate), ("the router", serve)):
             process = await _start(name, command, directory / f"{scheduling_profile}-{command[0]}.log")
             stack.push_async_callback(process.stop)
-            fleet.processes.append(process)
-        fleet.model = await fleet.during(_model_when_ready(http, fleet))
+            processes.append(process)
+        # Entered last, so that its connections are closed before those who serve them are stopped.
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        fleet = Fleet(http, router_url, replica_urls, processes)
+        fleet.model = await fleet.during(_model_when_ready(fleet))
         yield fleet
 
 
 def free_port(in_a_row: int = 1) -> int:
     """The first of so many ports of this machine on which nobody listens."""
-    rng = random.Random()
     while True:
-        first = rng.randrange(20_000, 32_000)
+        # Below the ports that the system hands out by itself, so that none is taken in the meantime.
+        first = random.randrange(20_000, 32_000)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for port in range(first, first + in_a_row):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
@@ -130,26 +135,26 @@ async def _start(name: str, command: Sequence[str], log: Path) -> Process:
     return Process(name, log, process)
 
 
-async def _model_when_ready(http: aiohttp.ClientSession, fleet: Fleet) -> str:
+async def _model_when_ready(fleet: Fleet) -> str:
     """Name of the model that the replicas serve, once the router can send requests to all of them."""
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while True:
-                if await _healthy(http, fleet) == len(fleet.replica_urls):
+                if await _healthy(fleet) == len(fleet.replica_urls):
                     break
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
         said = "".join(f"\n{each.name}{each.last_words()}" for each in fleet.processes)
         raise FleetError(f"the router did not find its replicas healthy in {READY_TIMEOUT_S:.0f} s{said}") from error
-    async with http.get(f"{fleet.router_url}/v1/models") as response:
+    async with fleet.http.get(f"{fleet.router_url}/v1/models") as response:
         models = await response.json()
     return str(models["data"][0]["id"])
 
 
-async def _healthy(http: aiohttp.ClientSession, fleet: Fleet) -> int:
+async def _healthy(fleet: Fleet) -> int:
     """How many replicas the router sends requests to; 0 as long as it does not listen."""
     try:
-        async with http.get(f"{fleet.router_url}/ready") as response:
+        async with fleet.http.get(f"{fleet.router_url}/ready") as response:
             states = (await response.json())["replicas"].values()
     except aiohttp.ClientConnectionError:
         return 0

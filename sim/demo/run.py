@@ -44,7 +44,7 @@ class Run:
     planned_calls: int
     replicas: int
     calls: list[Call] = field(default_factory=list)
-    loads: list[Load] = field(default_factory=list)
+    loads: list[Load] = field(init=False)
     started_s: float | None = None
     """On the clock of ``time.perf_counter``; None until fleet and router are ready."""
     ended_s: float | None = None
@@ -65,12 +65,9 @@ def planned_runs(programs: Sequence[Program], replicas: int) -> list[Run]:
 
 async def execute(run: Run, programs: Sequence[Program], engine_profile: str, directory: Path) -> None:
     """Run all programs against a fresh fleet. Raises FleetError when the fleet does not hold."""
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
-        running_fleet(http, run.replicas, engine_profile, run.profile, directory) as fleet,
-    ):
-        client = Client(http, fleet.router_url, fleet.model)
-        watch = asyncio.create_task(_watch_loads(run, http, fleet))
+    async with running_fleet(run.replicas, engine_profile, run.profile, directory) as fleet:
+        client = Client(fleet.http, fleet.router_url, fleet.model)
+        watch = asyncio.create_task(_watch_loads(run, fleet))
         run.started_s = time.perf_counter()
         try:
             await fleet.during(client.run(programs, run.calls.append))
@@ -81,11 +78,11 @@ async def execute(run: Run, programs: Sequence[Program], engine_profile: str, di
                 await watch
 
 
-async def _watch_loads(run: Run, http: aiohttp.ClientSession, fleet: Fleet) -> None:
+async def _watch_loads(run: Run, fleet: Fleet) -> None:
     while True:
         # A replica that died is noticed by the fleet, which tells more than this could.
         with contextlib.suppress(aiohttp.ClientError):
-            run.loads = list(await asyncio.gather(*(_load(http, url) for url in fleet.replica_urls)))
+            run.loads = list(await asyncio.gather(*(_load(fleet.http, url) for url in fleet.replica_urls)))
         await asyncio.sleep(LOAD_INTERVAL_S)
 
 

@@ -43,15 +43,21 @@ async def _live(console: Console, runs: Sequence[Run]) -> None:
 
 
 async def _lines(console: Console, runs: Sequence[Run]) -> None:
+    """A line when a run begins, and every few seconds while it goes on."""
+    last: object = None
     while True:
-        console.print(line(_current(runs), time.perf_counter()), soft_wrap=True, highlight=False)
-        await asyncio.sleep(LINE_EVERY_S)
+        run, now_s = _current(runs), time.perf_counter()
+        state = run.key, run.started_s, int(run.elapsed_s(now_s) / LINE_EVERY_S)
+        if state != last:
+            console.print(line(run, now_s), soft_wrap=True, highlight=False)
+            last = state
+        await asyncio.sleep(REFRESH_S)
 
 
 def line(run: Run, now_s: float) -> str:
     """One run so far, in one line."""
     if run.started_s is None:
-        return f"{run.title}: starting {run.replicas} replicas and the router"
+        return f"{run.title}: {_starting(run)}"
     progress = f"{run.title}: {run.elapsed_s(now_s):.0f} s, {len(run.calls)}/{run.planned_calls} requests"
     summary = summarise(run.calls)
     if summary is None:
@@ -63,13 +69,17 @@ def picture(runs: Sequence[Run], now_s: float) -> RenderableType:
     """All runs, and how busy the replicas of the one that goes on are."""
     current = _current(runs)
     if current.started_s is None:
-        replicas: RenderableType = Text(f"starting {current.replicas} replicas and the router ...", style="dim")
+        replicas: RenderableType = Text(_starting(current), style="dim")
     else:
         replicas = _replicas(current.loads)
     return Group(
         Panel(_progress(runs, now_s), title="Weft demo", title_align="left"),
         Panel(replicas, title=f"replicas under {current.title}", title_align="left"),
     )
+
+
+def _starting(run: Run) -> str:
+    return f"starting {run.replicas} replicas and the router (the very first time, it takes half a minute) ..."
 
 
 def _current(runs: Sequence[Run]) -> Run:

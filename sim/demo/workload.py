@@ -1,16 +1,16 @@
 """The agents of the demo: programs of LLM calls as plain data, made from a seed.
 
-Two kinds, in the proportions and shapes that published agent traces show, scaled down so that a run takes half a
-minute:
+Two kinds, with the sizes of small coding agents (prompts of a few thousand tokens that grow by some hundred a turn,
+short answers) and tool waits cut short, so that a run takes half a minute:
 
 - **ReAct sessions**: instructions and tool definitions that all sessions share, a task, then turn after turn of a short
   answer, a tool wait and the tool's output. The context grows; each prompt repeats all before it.
 - **Tree of thought**: a long problem, then levels of branches sent at the same instant on the same context, each level
   followed by an evaluation that goes on from the best branch.
 
-The load is one that a KV-aware router is made for, and it says so: the contexts alive at one time exceed the KV memory
-of one replica several times over and fit into that of the fleet, if each is kept in one place. When they fit into every
-single replica, any router will do; when they exceed the fleet, none helps.
+The load is one that a KV-aware router is made for: the contexts alive at one time are two to three times the KV memory
+of one replica, and fit into that of the fleet if each is kept in one place. If they fitted into every single replica,
+any router would do; if they exceeded the fleet, none could help much.
 """
 
 from __future__ import annotations

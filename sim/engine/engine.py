@@ -146,7 +146,7 @@ class Engine:
 
     def _finish_step(self, result: StepResult) -> None:
         for request in result.emitted:
-            if request.total_tokens == request.prompt_tokens + request.output_tokens:
+            if request.total_tokens == request.finish_total_tokens:
                 result.finished.append(request)
                 del self.requests[request.id]
         if result.finished:

@@ -25,7 +25,9 @@ class Batch:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
+        """Tokens that may still be added."""
         self.tokens: dict[Request, int] = {}
+        """How many each request computes, in the order in which they were scheduled."""
         self.admitted: list[Request] = []
         self.preempted: list[Request] = []
 
@@ -50,6 +52,9 @@ class Scheduler:
         self.preemptions = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
+        self.blocked: Request | None = None
+        """A waiting request found not to fit. Nothing can change that but a release of blocks and the publication of
+        one that it could share, so until then it is not looked up again."""
 
     def schedule(self, now: float) -> Batch:
         """Decide on the next step and reserve its blocks."""
@@ -65,8 +70,7 @@ class Scheduler:
             if request.status is not Status.RUNNING:
                 self.waiting.remove(request)
             request.status = status
-            self.pool.release(request.blocks)
-            request.blocks = []
+            self._release(request)
         self.running = [request for request in self.running if request.status is Status.RUNNING]
 
     def reset_prefix_cache(self, *, preempt_running: bool) -> bool:
@@ -102,18 +106,24 @@ class Scheduler:
                 self._publish(request, first, full)
         return True
 
-    def lookup(self, request: Request) -> list[int] | None:
-        """Cached blocks that a waiting request would start with, or None when the rest does not fit.
+    def next_admission(self) -> tuple[Request, list[int]] | None:
+        """The waiting request that can join the batch, with the cached blocks it starts with.
 
         At least one token is always computed, for the model needs something to compute an output from. And the
         whole request must fit, not only its first chunk, lest it be preempted before it is through.
         """
+        if not self.waiting or len(self.running) >= self.config.max_num_seqs:
+            return None
+        request = self.waiting.first()
+        if request is self.blocked:
+            return None
         block_size = self.config.block_size_tokens
         hits = self.pool.find_prefix(request.block_hashes, (request.total_tokens - 1) // block_size)
         needed = -(-request.total_tokens // block_size) - len(hits)
         if needed + self.pool.free_among(hits) > self.pool.free_blocks:
+            self.blocked = request
             return None
-        return hits
+        return request, hits
 
     def _schedule_running(self, batch: Batch) -> None:
         index = 0
@@ -134,11 +144,8 @@ class Scheduler:
             index += 1
 
     def _admit_waiting(self, batch: Batch, now: float) -> None:
-        while self.waiting and batch.budget > 0 and len(self.running) < self.config.max_num_seqs:
-            request = self.waiting.first()
-            hits = self.lookup(request)
-            if hits is None:
-                return
+        while batch.budget > 0 and (admission := self.next_admission()):
+            request, hits = admission
             self.waiting.pop()
             self._start(request, hits, now)
             tokens = min(request.total_tokens - request.computed_tokens, batch.budget)
@@ -165,14 +172,18 @@ class Scheduler:
         return self.running[-1]
 
     def _preempt(self, request: Request) -> None:
-        self.pool.release(request.blocks)
-        request.blocks = []
+        self._release(request)
         request.hashed_blocks = 0
         request.computed_tokens = 0
         request.preemptions += 1
         request.status = Status.PREEMPTED
         self.preemptions += 1
         self.waiting.put_back(request)
+
+    def _release(self, request: Request) -> None:
+        self.pool.release(request.blocks)
+        request.blocks = []
+        self.blocked = None
 
     def _take_blocks(self, request: Request, count: int) -> None:
         blocks, evicted = self.pool.take(count)
@@ -185,4 +196,12 @@ class Scheduler:
         for index in range(first, full):
             publish(blocks[index], hashes[index])
         request.hashed_blocks = full
+        if self.blocked is not None and shares_block(request, self.blocked, first):
+            self.blocked = None
         self.events.append(BlocksStored(request, first, full - first))
+
+
+def shares_block(one: Request, other: Request, block: int) -> bool:
+    """Whether both have the same tokens up to the end of this block."""
+    hashes, others = one.block_hashes, other.block_hashes
+    return block < len(hashes) and block < len(others) and hashes[block] == others[block]

@@ -11,7 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from sim.engine.request import Request
-from sim.engine.scheduler import Scheduler
+from sim.engine.scheduler import Scheduler, shares_block
 from sim.engine.step_time import PS_PER_S, Work
 
 
@@ -27,11 +27,10 @@ def decode_stretch(scheduler: Scheduler, now: float, until_s: float, max_steps: 
         return None
     if any(request.computed_tokens + 1 != request.total_tokens for request in running):
         return None
-    head = _next_in_line(scheduler)
-    if head is not None and scheduler.lookup(head) is not None:
+    if len(running) < config.max_num_batched_tokens and scheduler.next_admission() is not None:
         return None
 
-    limit = min(request.prompt_tokens + request.output_tokens - request.total_tokens for request in running)
+    limit = min(request.finish_total_tokens - request.total_tokens for request in running)
     if max_steps is not None:
         limit = min(limit, max_steps)
     horizon_ps = inf if until_s == inf else (until_s - now) * PS_PER_S
@@ -44,7 +43,9 @@ def decode_stretch(scheduler: Scheduler, now: float, until_s: float, max_steps: 
         due = touching[steps % block_size]
         if _starting_blocks(due, steps, block_size) > scheduler.pool.free_blocks:
             break
-        if head is not None and any(_helps(request, steps, head, block_size) for request in due):
+        if scheduler.blocked is not None and any(
+            _fills_block_for(scheduler.blocked, request, steps, block_size) for request in due
+        ):
             break
         for request in due:
             scheduler.reserve(request, request.computed_tokens + steps + 1)
@@ -52,14 +53,6 @@ def decode_stretch(scheduler: Scheduler, now: float, until_s: float, max_steps: 
         duration_ps += step_ps
         step_ps += growth_ps
     return Stretch(steps, duration_ps) if steps else None
-
-
-def _next_in_line(scheduler: Scheduler) -> Request | None:
-    """The waiting request that could join the batch if blocks permit."""
-    config, running = scheduler.config, len(scheduler.running)
-    if not scheduler.waiting or running >= min(config.max_num_seqs, config.max_num_batched_tokens):
-        return None
-    return scheduler.waiting.first()
 
 
 def _requests_by_phase(running: list[Request], block_size: int) -> list[list[Request]]:
@@ -77,13 +70,10 @@ def _starting_blocks(due: list[Request], steps: int, block_size: int) -> int:
     return sum((request.computed_tokens + steps) % block_size == 0 for request in due)
 
 
-def _helps(request: Request, steps: int, head: Request, block_size: int) -> bool:
-    """Whether the block that this request fills is one that the head of the queue could then share."""
-    block, rest = divmod(request.computed_tokens + steps + 1, block_size)
-    index = block - 1
-    if rest or index >= min(len(request.block_hashes), len(head.block_hashes)):
-        return False
-    return request.block_hashes[index] == head.block_hashes[index]
+def _fills_block_for(waiting: Request, request: Request, steps: int, block_size: int) -> bool:
+    """Whether this request fills a block now that the waiting one could share."""
+    blocks, rest = divmod(request.computed_tokens + steps + 1, block_size)
+    return rest == 0 and shares_block(request, waiting, blocks - 1)
 
 
 def _first_step_ps(scheduler: Scheduler) -> int:

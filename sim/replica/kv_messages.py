@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -42,7 +43,8 @@ class EventForm(StrEnum):
     ARRAY = "array"
 
 
-class Origin(msgspec.Struct):
+@dataclass(slots=True, frozen=True)
+class Origin:
     """What a request's events say beside its hashes."""
 
     tokens: NDArray[np.uint32]

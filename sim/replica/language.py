@@ -17,7 +17,7 @@ from router.errors import ApiError
 from sim.model import MODEL_DIRECTORY
 from sim.replica.errors import VllmError, bad_field, bad_parameter
 
-_WORD = re.compile("\u0120[a-z]+")  # \u0120 stands for a leading space
+_WORD = re.compile("\u0120[a-z]{3,}")  # \u0120 stands for a leading space
 
 
 class Language:
@@ -42,15 +42,14 @@ class Language:
 
     async def prompts(self, raw: msgspec.Raw) -> list[Tokens]:
         """Token ids of each prompt of a completion: a text, token ids, or a list of either. Raises VllmError 400."""
-        value = msgspec.json.decode(raw) if raw else None
+        value: Any = msgspec.json.decode(raw) if raw else None
         if isinstance(value, dict | bool | int | float):
             raise bad_field("string_type", "body.prompt", "Input should be a valid string", type(value).__name__)
-        if not value or value == [[]]:
-            text = "Either prompt or prompt_embeds must be provided and non-empty."
-            raise bad_parameter(text, "prompt")
-        if isinstance(value, str) or isinstance(value[0], int):
-            return [await self._prompt(value)]
-        return [await self._prompt(one) for one in value]
+        is_batch = isinstance(value, list) and not all(isinstance(one, int) for one in value)
+        members: list[Any] = value if is_batch else [value]
+        if not all(members):
+            raise bad_parameter("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
+        return [await self._prompt(one) for one in members]
 
     async def text_prompt(self, raw: msgspec.Raw) -> Tokens:
         """Token ids of the text in a /tokenize request, which may be empty. Raises VllmError 400."""

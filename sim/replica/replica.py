@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from sim.engine import Engine
@@ -153,7 +155,7 @@ class Replica:
         await self._publisher.start()
         self.kv_events_port, self.kv_replay_port = self._publisher.port, self._publisher.replay_port
 
-    def _publish(self, events: Any) -> None:
+    def _publish(self, events: Sequence[msgspec.Struct]) -> None:
         if self._publisher is not None:
             self._publisher.publish(events, replayable=self.condition.drops_replayable)
 

@@ -134,15 +134,15 @@ class Server:
     def _plan(
         self, request: web.BaseRequest, body: GenerateBody, prompts: Sequence[Tokens], limit: int | None
     ) -> list[Generation]:
-        header = request.headers.get("X-Vllm-Priority", "")
+        session_id = body.session_id or request.headers.get("X-Session-ID") or body.extra("session_id")
         changed = asyncio.Event()
         return [
             self._planner.plan(
                 body,
                 prompt,
                 limit=limit,
-                priority=int(header) if _is_integer(header) else body.priority,
-                session_id=body.session_id or request.headers.get("X-Session-ID") or body.extra("session_id"),
+                priority=_priority(request, body),
+                session_id=session_id if isinstance(session_id, str) else None,
                 changed=changed,
             )
             for prompt in prompts
@@ -224,8 +224,12 @@ def _request_id(request: web.BaseRequest) -> str:
     return request.headers.get("X-Request-Id") or uuid.uuid4().hex[:16]
 
 
-def _is_integer(text: str) -> bool:
-    return text.strip().lstrip("+-").isdecimal()
+def _priority(request: web.BaseRequest, body: GenerateBody) -> int:
+    """The header counts, unless it is no number."""
+    try:
+        return int(request.headers["X-Vllm-Priority"])
+    except (KeyError, ValueError):
+        return body.priority
 
 
 def _json(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -32,7 +32,7 @@ def test_entries_are_found_until_deleted_and_never_move(steps: list[tuple[int, b
         assert key in model or table.find(entries, np.uint64(key)) == 0
 
 
-def test_a_million_entries_keep_short_chains_and_little_slack() -> None:
+def test_many_entries_keep_short_chains_and_little_slack() -> None:
     entries = table.new_table()
     numbers = np.random.default_rng(3).integers(0, 2**64, 100_000, dtype=np.uint64)
     for number in numbers:

@@ -193,14 +193,15 @@ class TestDns:
         await watch.aclose()
 
     async def test_a_name_that_does_not_resolve_is_an_error(self, nameserver: Nameserver) -> None:
-        with pytest.raises(DnsError, match="cannot look up SRV _vllm._tcp.test"):
+        with pytest.raises(DnsError, match="cannot look up SRV"):
             await DnsDiscovery("_vllm._tcp.test", None, Troubles(asyncio.get_running_loop().time)).look_up()
 
 
 class Nameserver(asyncio.DatagramProtocol):
     """Answers every SRV question with ``records``; with none, that the name does not exist."""
 
-    records: list[str] = []
+    def __init__(self) -> None:
+        self.records: list[str] = []
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:
         self.transport = transport

@@ -5,9 +5,7 @@ from __future__ import annotations
 from router.core.types import Health, Outcome
 from router.engine.health import Check, HealthSettings, HealthTracker
 
-SETTINGS = HealthSettings(
-    interval_s=5.0, recheck_s=0.5, late_checks=3, failed_requests=3, open_s=1.0, max_open_s=4.0
-)
+SETTINGS = HealthSettings(interval_s=5.0, recheck_s=0.5, late_checks=3, failed_requests=3, open_s=1.0, max_open_s=4.0)
 
 
 def healthy() -> HealthTracker:

@@ -14,6 +14,7 @@ from router.engine.kv_events.endpoints import EndpointError, EventSource, connec
 ADDRESS = ReplicaAddress("http://gpu1:8000", role=Role.PREFILL, labels={"zone": "a"})
 MODELS = Models(("llama", "llama-8b"), ("sql",), 8192)
 CACHES = {0: Cache(32, 4096)}
+TWO_PUBLISHERS = {0: Publisher("tcp://*:5557", "tcp://*:6557"), 1: Publisher("tcp://*:5558", "tcp://*:6558")}
 TWO_CACHES = {0: Cache(16, 100), 1: Cache(16, 200)}
 
 
@@ -72,10 +73,8 @@ class TestEvents:
 
 
 class TestDataParallel:
-    PUBLISHERS = {0: Publisher("tcp://*:5557", "tcp://*:6557"), 1: Publisher("tcp://*:5558", "tcp://*:6558")}
-
     def test_each_rank_is_a_replica(self) -> None:
-        identity = identify(ADDRESS, MODELS, TWO_CACHES, self.PUBLISHERS)
+        identity = identify(ADDRESS, MODELS, TWO_CACHES, TWO_PUBLISHERS)
         assert [(rank.spec.name, rank.spec.rank, rank.spec.capacity_blocks) for rank in identity.ranks] == [
             ("gpu1:8000#0", 0, 100),
             ("gpu1:8000#1", 1, 200),
@@ -87,7 +86,7 @@ class TestDataParallel:
 
     def test_the_rank_is_added_to_a_configured_port(self) -> None:
         configured = dict.fromkeys((0, 1), Publisher("tcp://*:5557", "tcp://*:6557"))
-        expected = sources(identify(ADDRESS, MODELS, TWO_CACHES, self.PUBLISHERS))
+        expected = sources(identify(ADDRESS, MODELS, TWO_CACHES, TWO_PUBLISHERS))
         assert sources(identify(ADDRESS, MODELS, TWO_CACHES, configured)) == expected
         by_flag = replace(ADDRESS, events="tcp://*:5557", replay="tcp://*:6557")
         assert sources(identify(by_flag, MODELS, TWO_CACHES, {})) == expected
@@ -97,7 +96,7 @@ class TestDataParallel:
         assert [rank.spec.rank for rank in identity.ranks] == [0, 1, 2]
 
     def test_left_to_vllm_there_is_one_replica_without_events(self) -> None:
-        identity = identify(replace(ADDRESS, ranks=1), MODELS, TWO_CACHES, self.PUBLISHERS)
+        identity = identify(replace(ADDRESS, ranks=1), MODELS, TWO_CACHES, TWO_PUBLISHERS)
         assert [rank.spec.rank for rank in identity.ranks] == [None]
         assert sources(identity) == [None]
 

@@ -25,6 +25,14 @@ def stream(first: int, last: int, life: str = "a") -> list[Message]:
     return [message(seq, life) for seq in range(first, last + 1)]
 
 
+def without_replay(*batch: Message) -> Sequence:
+    """A connected sequence that nobody answers, after these messages."""
+    sequence = Sequence(can_replay=False)
+    sequence.connected(0.0)
+    sequence.messages(list(batch), 0.0)
+    return sequence
+
+
 def told(actions: list[Action]) -> list[object]:
     """Actions with applied payloads as text, without the bookkeeping."""
     return [
@@ -102,8 +110,7 @@ class TestGap:
         assert sequence.lost == 1
 
     def test_without_a_replay_socket_degrades_at_once(self) -> None:
-        sequence = Sequence(can_replay=False)
-        sequence.messages([message(0)], 0.0)
+        sequence = without_replay(message(0))
         assert told(sequence.messages([message(2)], 1.0)) == [DEGRADED, ["a2"]]
 
     def test_inside_a_replay_is_asked_for_again(self) -> None:
@@ -136,14 +143,12 @@ class TestRestart:
         assert told(sequence.replayed(stream(0, 6, "b"), 1.0)) == [[f"b{seq}" for seq in range(7)]]
 
     def test_without_a_replay_socket_begins_anew(self) -> None:
-        sequence = Sequence(can_replay=False)
-        sequence.messages(stream(0, 5), 0.0)
+        sequence = without_replay(*stream(0, 5))
         assert told(sequence.messages([message(0, "b")], 1.0)) == [Reset(restarted=True), ["b0"]]
         assert sequence.state is IndexState.SYNCED
 
     def test_is_assumed_at_a_reconnection_without_a_replay_socket(self) -> None:
-        sequence = Sequence(can_replay=False)
-        sequence.messages(stream(0, 5), 0.0)
+        sequence = without_replay(*stream(0, 5))
         sequence.disconnected()
         assert told(sequence.connected(1.0)) == [Reset(restarted=True), PARTIAL]
 
@@ -225,17 +230,15 @@ class TestUnknownParents:
         assert told(sequence.replayed([message(2)], 1.0)) == [PARTIAL]
 
     def test_say_nothing_new_when_history_is_known_to_be_incomplete(self) -> None:
-        sequence = Sequence(can_replay=False)
-        sequence.messages([message(7)], 0.0)
+        sequence = without_replay(message(7))
         assert self.applied(sequence, 8, 1.0, unknown_parents=1) == []
 
     def test_an_emptied_cache_makes_everything_known(self) -> None:
-        sequence = Sequence(can_replay=False)
-        sequence.messages([message(7)], 0.0)
+        sequence = without_replay(message(7))
         assert self.applied(sequence, 8, 1.0, cleared=True) == [SYNCED]
 
     def test_news_of_an_earlier_piece_of_the_stream_is_ignored(self) -> None:
-        sequence = Sequence(can_replay=False)
+        sequence = without_replay()
         actions = sequence.messages([message(0), message(5)], 0.0)
         first = next(action for action in actions if isinstance(action, Apply))
         assert sequence.applied(first, 0, True, 0.0) == []

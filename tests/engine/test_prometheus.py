@@ -38,7 +38,7 @@ def test_names_in_help_lines_do_not_count() -> None:
     assert list(samples(b"# HELP other like absent{a} 1\n", b"absent")) == []
 
 
-@pytest.mark.parametrize("line", [b"m{a=\"b\" 1", b"m{} ", b"m ", b"m{} one", b"m one"])
+@pytest.mark.parametrize("line", [b'm{a="b" 1', b"m{} ", b"m ", b"m{} one", b"m one"])
 def test_malformed_lines(line: bytes) -> None:
     with pytest.raises(MalformedLineError):
         list(samples(line, b"m"))

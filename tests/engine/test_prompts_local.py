@@ -13,6 +13,7 @@ import pytest
 
 from router.core.types import Prompt
 from router.engine.api import ApiRequest, read_body
+from router.engine.prompts import aside
 from router.engine.prompts.local import MAX_CHARS, LocalPrompts
 from router.engine.prompts.media import MAX_LOCATED
 from router.engine.prompts.tokenizer import TokenizerError
@@ -89,6 +90,18 @@ class TestThreads:
         await asyncio.sleep(0)
         gone.cancel()
         assert await stays is not None
+
+    async def test_a_flood_of_long_prompts_is_not_queued_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(aside, "MAX_WAITING_CHARS", 2 * len(LONG))
+        prompts = LocalPrompts(TINY, inline_chars=100)
+        flood = [prompts.make(chat(f"{number} {LONG}")) for number in range(10)]
+        made = await asyncio.gather(*(each for each in flood if isinstance(each, Awaitable)))
+        assert len(made) == 10
+        assert 0 < made.count(None) < 10
+        assert prompts.skipped == {"tokenizer busy": made.count(None)}
+        again = prompts.make(chat(f"new {LONG}"))
+        assert isinstance(again, Awaitable)
+        assert await again is not None
 
     async def test_text_that_no_tokenizer_takes_is_no_prompt(self) -> None:
         call = {"type": "function", "function": {"name": "f", "arguments": '{"a": "\\ud800"}'}}

@@ -52,6 +52,18 @@ def test_what_stands_before_the_messages_counts(field: str) -> None:
     assert made("/v1/messages", body | {field: "A" * 8}).token_ids.tobytes().startswith(b'"AAAAAAAA"')
 
 
+def test_requests_that_claude_code_numbers_are_alike() -> None:
+    def numbered(number: int) -> Prompt:
+        system = [
+            {"type": "text", "text": f"x-anthropic-billing-header: cch={number}"},
+            {"type": "text", "text": "You are careful.", "cache_control": {"type": "ephemeral"}},
+        ]
+        return made("/v1/messages", {"system": system, "messages": [{"role": "user", "content": "hello"}]})
+
+    assert np.array_equal(numbered(1).token_ids, numbered(22).token_ids)
+    assert b"You are careful." in numbered(1).token_ids.tobytes()
+
+
 def test_token_ids_of_the_client_are_exact() -> None:
     prompt = made("/v1/completions", {"prompt": [1, 2, 3]})
     assert prompt.exact

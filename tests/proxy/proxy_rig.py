@@ -197,9 +197,7 @@ async def silence(call: Call) -> None:
     """A script that never answers."""
 
 
-class TestIntake:
-    __test__ = False
-
+class RecordingIntake:
     def __init__(self) -> None:
         self.seen: list[tuple[str, Headers, bytes]] = []
 
@@ -215,7 +213,7 @@ class RoundRobin:
     specs: list[ReplicaSpec]
     started: list[str] = field(default_factory=list)
     ends: asyncio.Queue[tuple[str, Outcome, Usage | None]] = field(default_factory=asyncio.Queue)
-    open: set[int] = field(default_factory=set)
+    open: set[Ticket] = field(default_factory=set)
     """Tickets handed out and not ended."""
     _next: int = 0
 
@@ -225,17 +223,17 @@ class RoundRobin:
             self._next += 1
             if spec.name not in request.excluded:
                 ticket = Ticket(request, 0.0, Decision(spec, 0))
-                self.open.add(id(ticket))
+                self.open.add(ticket)
                 return ticket
         raise ApiError(503, "No replica is left.", retry_after_s=7)
 
     def response_started(self, ticket: Ticket) -> None:
-        assert id(ticket) in self.open
+        assert ticket in self.open
         assert ticket.decision is not None
         self.started.append(ticket.decision.replica.name)
 
     def response_ended(self, ticket: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
-        self.open.remove(id(ticket))
+        self.open.remove(ticket)
         assert ticket.decision is not None
         self.ends.put_nowait((ticket.decision.replica.name, outcome, usage))
 
@@ -314,7 +312,7 @@ class Rig:
     proxy: Proxy
     listener: Listener
     dispatcher: RoundRobin
-    intake: TestIntake
+    intake: RecordingIntake
     replicas: list[Replica]
     clients: list[Client] = field(default_factory=list)
 
@@ -329,12 +327,17 @@ class Rig:
 
 @asynccontextmanager
 async def weft(*scripts: Script, ssl: object = None, **limits: object) -> AsyncIterator[Rig]:
-    """A proxy before one replica per script. Deadlines are looked at every few milliseconds."""
+    """A proxy before one replica per script. Deadlines are looked at every few milliseconds.
+
+    At the end nothing may be left over: no ticket, no connection, no request, no unexpected exception.
+    """
+    unexpected: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
     replicas = [Replica(script, index) for index, script in enumerate(scripts)]
     for replica in replicas:
         await replica.start(ssl)
     dispatcher = RoundRobin([ReplicaSpec(name=replica.name, url=replica.url) for replica in replicas])
-    intake = TestIntake()
+    intake = RecordingIntake()
     routes = {("GET", "/health"): lambda: LocalResponse(200, [(b"content-type", b"text/plain")], b"fine")}
     settings = {"deadline_resolution_s": 0.005, "linger_s": 0.05, **limits}
     proxy = Proxy(intake, dispatcher, ProxyLimits(**settings), routes)  # type: ignore[arg-type]
@@ -350,6 +353,7 @@ async def weft(*scripts: Script, ssl: object = None, **limits: object) -> AsyncI
         proxy.close()
         for replica in replicas:
             replica.stop()
+    assert not unexpected
     assert not dispatcher.open, "a ticket was never ended"
     assert proxy.stats.requests_in_flight == 0
     assert proxy.stats.connections_open == 0

@@ -167,6 +167,24 @@ async def test_a_large_answer_passes_whole():
         assert (await rig.ask(post())).body == body
 
 
+async def test_an_answer_of_unknown_length_is_not_held_for_ever():
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    body = json.dumps({"data": "x" * 200_000}).encode()
+    finish = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        call.send(head + chunk(body))
+        await finish.wait()
+        call.send(END)
+
+    async with weft(script) as rig:
+        client = await rig.connect()
+        client.send(post())
+        await client.head()
+        finish.set()
+        assert b"".join([piece async for piece in client.chunks()]) == body
+
+
 @dataclass
 class Explained:
     json: bytes
@@ -245,6 +263,17 @@ async def test_a_client_that_never_reads_is_cut_off():
         await rig.replicas[0].calls[0].gone()
         assert await rig.dispatcher.outcomes(1) == [("replica-0", Outcome.CLIENT_GONE)]
         assert rig.proxy.stats.clients_stalled == 1
+
+
+async def test_a_client_that_asks_again_and_again_without_reading_is_cut_off():
+    async with weft(answering(ok(b"x" * 60_000)), client_stall_s=0.05, write_buffer_bytes=1000) as rig:
+        client = await rig.connect()
+        client.reader._transport.pause_reading()
+        client.send(post() * 1000)
+        await settled(lambda: len(rig.replicas[0].calls))
+        await within(rig.listener.drain())
+        assert rig.proxy.stats.clients_stalled == 1
+        assert len(rig.replicas[0].calls) < 500
 
 
 async def test_answers_are_counted_by_status():

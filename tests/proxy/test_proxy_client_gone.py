@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from proxy_rig import ROLE, STREAM_HEAD, Call, Rig, answering, delta, ok, post, silence, weft, within
+from proxy_rig import DONE, END, ROLE, STREAM_HEAD, Call, Rig, answering, delta, ok, post, silence, weft, within
 
 from router.core.types import Outcome
 
@@ -152,3 +152,15 @@ async def test_a_page_of_the_router_s_own_is_given_up_too():
         await within(entered.wait())
         client.leave()
         await within(cancelled.wait())
+
+
+@pytest.mark.parametrize("turns", range(60))
+async def test_whenever_it_leaves_each_try_ends_once_and_nothing_is_left(turns):
+    failing = answering(ok(b"", status="500 Down"))
+    streaming = answering(STREAM_HEAD, ROLE, delta("a"), delta("b"), DONE, END)
+    async with weft(failing, streaming) as rig:
+        client = await rig.connect()
+        client.send(post() + post())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        client.leave()

@@ -67,11 +67,14 @@ async def reset(call: Call) -> None:
         pytest.param(answering(STREAM_HEAD), Outcome.TIMEOUT, id="a head, then nothing"),
         pytest.param(answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), Outcome.FAILED, id="not HTTP"),
         pytest.param(answering(STREAM_HEAD, b"zz\r\n"), Outcome.FAILED, id="bad chunk before the first event"),
+        pytest.param(answering(STREAM_HEAD, ROLE), Outcome.TIMEOUT, id="a role, then nothing"),
+        pytest.param(answering(ok(b"x" * 200_000, status="500 Down")), Outcome.FAILED, id="500 with a long story"),
+        pytest.param(answering(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000), Outcome.FAILED, id="an endless head"),
         pytest.param(silence, Outcome.TIMEOUT, id="accepted and never answered"),
     ],
 )
 async def test_another_replica_is_asked_while_the_client_has_seen_nothing(failing, outcome):
-    async with weft(failing, answering(GOOD), first_byte_timeout_s=0.05) as rig:
+    async with weft(failing, answering(GOOD), first_byte_timeout_s=0.2, stream_idle_timeout_s=0.2) as rig:
         answer = await rig.ask(post())
         assert (answer.status, answer.body) == (200, ANSWER)
         assert answer.headers[b"x-weft-replica"] == b"replica-1"
@@ -91,13 +94,21 @@ async def test_a_replica_that_refuses_connections_is_replaced():
         assert rig.proxy.stats.connect_failures == 1
 
 
+@pytest.mark.parametrize("url", ["nonsense", "http://a..b:80", "http://127.0.0.1:1"])
+async def test_a_replica_whose_url_leads_nowhere_is_replaced(url):
+    async with weft(silence, answering(GOOD)) as rig:
+        rig.dispatcher.specs[0] = ReplicaSpec(name="nowhere", url=url)
+        assert (await rig.ask(post())).status == 200
+        assert await rig.dispatcher.outcomes(2) == [("nowhere", Outcome.FAILED), ("replica-1", Outcome.OK)]
+
+
 async def test_when_all_are_overloaded_the_client_is_told_to_come_back():
     async with weft(answering(OVERLOADED), answering(STREAM_HEAD, ERROR_503, DONE, END), answering(ABORTED)) as rig:
         answer = await rig.ask(post())
         assert answer.status == 503
         assert answer.headers[b"retry-after"] == b"1"
         error = json.loads(answer.body)["error"]
-        assert error["type"] == "overloaded_error"
+        assert (error["type"], error["code"]) == ("service_unavailable", "overloaded")
         assert set(error) == {"message", "type", "param", "code"}
         assert {outcome for _, outcome in await rig.dispatcher.outcomes(3)} == {Outcome.REJECTED}
 
@@ -122,7 +133,7 @@ async def test_a_connection_that_cannot_be_made_in_time_counts_as_a_timeout():
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         waiting.connect(full.getsockname())
-        async with weft(silence, answering(GOOD), connect_timeout_s=0.05) as rig:
+        async with weft(silence, answering(GOOD), connect_timeout_s=0.2) as rig:
             rig.dispatcher.specs[0] = ReplicaSpec(name="full", url=f"http://127.0.0.1:{full.getsockname()[1]}")
             assert (await rig.ask(post())).status == 200
             assert (await rig.dispatcher.outcomes(2))[0] == ("full", Outcome.TIMEOUT)

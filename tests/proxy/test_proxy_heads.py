@@ -109,6 +109,8 @@ MALFORMED = {
     "a space after the version": request(first=b"POST / HTTP/1.1 "),
     "no target": request(first=b"POST HTTP/1.1"),
     "a target without slash": request(first=b"POST v1 HTTP/1.1"),
+    "a fragment": request(first=b"POST /a#b HTTP/1.1"),
+    "bytes before the request line": b"\n" + request(),
     "no host": request(host=b""),
     "two hosts": request(b"Host: other"),
     "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\n",

@@ -289,6 +289,20 @@ async def test_a_fault_in_the_router_costs_one_request_only():
         rig.proxy.stats.internal_errors = 0
 
 
+async def test_a_fault_behind_an_answer_that_was_sent_closes_its_connection():
+    def broken(*_):
+        raise ZeroDivisionError
+
+    async with weft(answering(ok())) as rig:
+        client = await rig.connect()
+        rig.dispatcher.response_ended = broken
+        client.send(post())
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+        rig.dispatcher.open.clear()
+        rig.proxy.stats.internal_errors = 0
+
+
 async def test_local_routes_may_wait_refuse_and_fail():
     async def later() -> LocalResponse:
         await asyncio.sleep(0)
@@ -335,7 +349,7 @@ async def test_http_1_0_is_answered_and_closed_unless_it_wants_to_stay():
     ids=["nothing", "half a head", "no body", "half a chunk", "half a body"],
 )
 async def test_a_client_that_stops_sending_is_sent_away(part):
-    times = {"header_timeout_s": 0.03, "body_timeout_s": 0.03, "keep_alive_s": 0.03}
+    times = {"header_timeout_s": 0.15, "body_timeout_s": 0.15, "keep_alive_s": 0.15}
     async with weft(silence, **times) as rig:
         client = await rig.connect()
         client.send(part)
@@ -345,7 +359,7 @@ async def test_a_client_that_stops_sending_is_sent_away(part):
 
 
 async def test_an_idle_connection_is_closed_without_a_word():
-    async with weft(answering(ok()), keep_alive_s=0.03) as rig:
+    async with weft(answering(ok()), keep_alive_s=0.15) as rig:
         client = await rig.connect()
         assert (await client.ask(post())).status == 200
         assert await client.is_closed()

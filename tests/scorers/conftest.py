@@ -21,8 +21,8 @@ class Scene:
         self.now = 0.0
 
     def candidates(self):
-        tiers = [np.array(tier, dtype=np.int64) for tier in (self.gpu, self.cpu, self.disk)]
-        return Candidates(self.fleet.slots, self.fleet, sum(tiers), *tiers)
+        tiers = np.array([self.gpu, self.cpu, self.disk], dtype=float)
+        return Candidates(self.fleet.slots, self.fleet, np.vstack([tiers.sum(axis=0), tiers]))
 
     def score(self, scorer, **request):
         return scorer.score(self.request(**request), self.candidates(), self.view()).tolist()

@@ -22,9 +22,7 @@ from sim.replica.settings import Settings
 END_OF_REPLAY = b"\xff" * 8
 DEADLINE_S = 20.0
 
-QUICK = StepTime(
-    fixed_ps=2 * 10**9, prefill_token_ps=10**6, attention_pair_ps=0, decode_seq_ps=0, context_token_ps=0
-)
+QUICK = StepTime(fixed_ps=2 * 10**9, prefill_token_ps=10**6, attention_pair_ps=0, decode_seq_ps=0, context_token_ps=0)
 """2 ms a step."""
 
 ENGINE = EngineConfig(QUICK, num_blocks=129, block_size_tokens=16, max_model_len_tokens=1024)

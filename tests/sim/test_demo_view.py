@@ -37,7 +37,6 @@ def test_every_way_of_routing_is_planned_with_the_same_calls():
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        (run(), "KV-aware: starting 2 replicas and the router"),
         (run(started_s=100.0), "KV-aware: 7 s, 0/10 requests"),
         (
             run(calls=calls(4, 0.25, 500), started_s=100.0),
@@ -62,8 +61,8 @@ def test_the_picture_shows_all_runs_and_the_replicas_of_the_current_one():
 
 
 def test_before_and_after_everything_there_is_a_picture_too():
-    waiting = text_of(picture([run("round robin"), run()], now_s=0.0))
-    assert "starting 2 replicas" in waiting
+    assert "starting 2 replicas" in line(run(), now_s=0.0)
+    assert "starting 2 replicas" in text_of(picture([run("round robin"), run()], now_s=0.0))
     done = run(calls=calls(10, 1.0, 250), started_s=50.0, ended_s=80.0)
     assert "10/10" in text_of(picture([done, done], now_s=90.0))
 

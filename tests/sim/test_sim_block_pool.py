@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.engine.block_pool import BlockPool
@@ -49,6 +49,7 @@ class NaivePool:
         )
 
 
+@settings(deadline=None)
 @given(st.data(), st.integers(4, 20))
 def test_behaves_like_the_reference(data: st.DataObject, num_blocks: int) -> None:
     pool, naive = BlockPool(num_blocks), NaivePool(num_blocks)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from engine_world import STEP_TIME, chained
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.engine import BlocksStored, Engine, EngineConfig, KvEvent, Policy, Request, StepResult
@@ -110,6 +110,7 @@ def named(event: KvEvent) -> tuple[object, ...]:
     return (type(event).__name__, *event)
 
 
+@settings(deadline=None)
 @given(scenarios())
 def test_a_stretch_is_as_many_single_steps(scenario: Scenario) -> None:
     single, stretched = run(scenario, stretches=False), run(scenario, stretches=True)
@@ -131,6 +132,7 @@ def test_a_stretch_is_as_many_single_steps(scenario: Scenario) -> None:
         )
 
 
+@settings(deadline=None)
 @given(scenarios(aborts=False))
 def test_no_request_is_lost_and_work_is_conserved(scenario: Scenario) -> None:
     outcome = run(scenario, stretches=False)
@@ -143,6 +145,7 @@ def test_no_request_is_lost_and_work_is_conserved(scenario: Scenario) -> None:
         assert computed == sum(one.total_tokens - 1 - one.cached_tokens for one in outcome.requests)
 
 
+@settings(deadline=None)
 @given(scenarios())
 def test_blocks_are_held_by_those_who_run_and_by_nobody_else(scenario: Scenario) -> None:
     engine, todo = Engine(scenario.config), copies(scenario)
@@ -165,6 +168,7 @@ def test_blocks_are_held_by_those_who_run_and_by_nobody_else(scenario: Scenario)
     assert pool.used_blocks == 0
 
 
+@settings(deadline=None)
 @given(scenarios())
 def test_nothing_computed_is_computed_again_while_it_is_cached(scenario: Scenario) -> None:
     """Replays the events: a request must have found every leading block that was stored and not removed."""
@@ -189,6 +193,7 @@ def test_nothing_computed_is_computed_again_while_it_is_cached(scenario: Scenari
     assert all(count >= 0 for count in held.values())
 
 
+@settings(deadline=None)
 @given(scenarios(aborts=False))
 def test_one_at_a_time_it_is_an_lru_of_prefixes(scenario: Scenario) -> None:
     """Cached tokens equal those of a plain LRU list of hashes, tails first."""
@@ -218,6 +223,7 @@ def test_one_at_a_time_it_is_an_lru_of_prefixes(scenario: Scenario) -> None:
         recency = recency[excess:] + full[::-1]
 
 
+@settings(deadline=None)
 @given(scenarios())
 def test_equal_input_gives_equal_results(scenario: Scenario) -> None:
     one, two = run(scenario, stretches=True), run(scenario, stretches=True)

@@ -10,7 +10,7 @@ as often.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from router.core.index.batch import CLEARED, REMOVED, EventArrays
 from router.core.index.hashing import hash_block
 from router.core.index.holders import CPU, GPU, Holders, hold, release
-from router.core.index.jit import as_int, kernel
+from router.core.index.jit import as_int, kernel, prefetch
 from router.core.index.table import (
     USED,
     Table,
@@ -27,6 +27,7 @@ from router.core.index.table import (
     fetch_bucket,
     fetch_entry,
     find,
+    find_or_insert,
     has_room,
     insert,
     new_table,
@@ -45,7 +46,7 @@ UNKNOWN_OFFLOADED = 5
 UNKNOWN_REMOVED = 6
 TALLIES = 7
 
-LOOK_AHEAD = 12
+LOOK_AHEAD = 16
 
 EVENT_CURSOR = 0
 BLOCK_CURSOR = 1
@@ -117,48 +118,32 @@ def _store(holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays,
     cursor, tally, plan = progress.cursor, progress.tally, progress.plan
     entries, refs, blocks = owned.entries, owned.refs, holders.blocks
     event = batch.events[cursor[EVENT_CURSOR]]
-    size, tier = as_int(event.block_size), as_int(event.tier)
-    has_media = len(batch.media) != 0
-    begin = cursor[BLOCK_CURSOR]
-
-    known = True
-    chain = event.seed
-    if begin != 0 or event.has_parent:
-        parent = batch.engine_hashes[event.first_block + begin - 1] if begin != 0 else event.parent
-        entry = find(entries, parent)
-        known = entry != 0
-        if known:
-            chain = blocks.nodes[entries.nodes[entry].value].key
+    first_block, size, tier = as_int(event.first_block), as_int(event.block_size), as_int(event.tier)
+    planned = as_int(cursor[BLOCK_CURSOR])
+    known, block_hash = _hash_before(holders, owned, batch, event, planned)
     chained = known and size != 0
-    planned = begin
 
-    for i in range(begin, event.blocks):
+    for i in range(planned, as_int(event.blocks)):
         cursor[BLOCK_CURSOR] = i
-        at = event.first_block + i
-        engine_hash = batch.engine_hashes[at]
-        _fetch_ahead(entries, batch.engine_hashes, at)
+        _fetch_entries(entries, batch.engine_hashes, first_block + i)
         if chained:
-            while planned < min(i + LOOK_AHEAD, event.blocks):
-                media_key = batch.media[event.first_block + planned] if has_media else np.uint64(0)
-                chain = hash_block(batch.token_ids, event.first_token + planned * size, size, chain, media_key)
-                plan[planned % LOOK_AHEAD] = chain
-                fetch_bucket(blocks, chain)
+            while planned < min(i + LOOK_AHEAD, as_int(event.blocks)):
+                media_key = batch.media[first_block + planned] if len(batch.media) else np.uint64(0)
+                first_token = as_int(event.first_token) + planned * size
+                block_hash = hash_block(batch.token_ids, first_token, size, block_hash, media_key)
+                plan[planned % LOOK_AHEAD] = block_hash
                 planned += 1
-            if i + 8 < planned:
-                fetch_entry(blocks, plan[(i + 8) % LOOK_AHEAD], 0)
-                fetch_entry(blocks, plan[(i + 4) % LOOK_AHEAD], 1)
+            _fetch_blocks(blocks, plan, i, planned)
+        engine_hash = batch.engine_hashes[first_block + i]
         entry = find(entries, engine_hash)
         if entry != 0:
             block = as_int(entries.nodes[entry].value)
             if size != 0 and not (chained and plan[i % LOOK_AHEAD] == blocks.nodes[block].key):
-                chained, chain, planned = True, blocks.nodes[block].key, i + 1
+                chained, block_hash, planned = True, blocks.nodes[block].key, i + 1
         elif chained:
             if not (has_room(entries) and has_room(blocks)):
                 return False
-            block_hash = plan[i % LOOK_AHEAD]
-            block = find(blocks, block_hash)
-            if block == 0:
-                block = insert(blocks, block_hash, 0)
+            block = find_or_insert(blocks, plan[i % LOOK_AHEAD])
             entry = insert(entries, engine_hash, block)
             for t in range(refs.shape[1]):
                 refs[entry, t] = 0
@@ -166,8 +151,8 @@ def _store(holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays,
             tally[UNKNOWN_OFFLOADED] += 1
             continue
         else:
-            tally[ORPHANED_BLOCKS] += 1
             tally[UNKNOWN_PARENTS] += i == 0
+            tally[ORPHANED_BLOCKS] += 1
             continue
         if refs[entry, tier] == 0 and not hold(holders, block, slot, plane_of(tier)):
             return False
@@ -177,11 +162,32 @@ def _store(holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays,
 
 
 @kernel
-def _fetch_ahead(entries: Table, engine_hashes: Hashes, at: int) -> None:
-    if at + 12 < len(engine_hashes):
-        fetch_bucket(entries, engine_hashes[at + 12])
-        fetch_entry(entries, engine_hashes[at + 8], 0)
-        fetch_entry(entries, engine_hashes[at + 4], 1)
+def _hash_before(
+    holders: Holders, owned: EngineBlocks, batch: EventArrays, event: Any, i: int
+) -> tuple[bool, np.uint64]:
+    """Whether the block before the event's block ``i`` is known, and its hash: the seed if a prompt starts here."""
+    if i == 0 and not event.has_parent:
+        return True, event.seed
+    entry = find(owned.entries, batch.engine_hashes[event.first_block + i - 1] if i != 0 else event.parent)
+    if entry == 0:
+        return False, event.seed
+    return True, holders.blocks.nodes[owned.entries.nodes[entry].value].key
+
+
+@kernel
+def _fetch_blocks(blocks: Table, plan: NDArray[np.uint64], i: int, planned: int) -> None:
+    if i + LOOK_AHEAD == planned:
+        fetch_bucket(blocks, plan[(planned - 1) % LOOK_AHEAD])
+        for depth in range(3):
+            fetch_entry(blocks, plan[(i + 12 - 4 * depth) % LOOK_AHEAD], depth)
+
+
+@kernel
+def _fetch_entries(entries: Table, engine_hashes: Hashes, at: int) -> None:
+    if at + LOOK_AHEAD < len(engine_hashes):
+        fetch_bucket(entries, engine_hashes[at + LOOK_AHEAD])
+        for depth in range(3):
+            fetch_entry(entries, engine_hashes[at + 12 - 4 * depth], depth)
 
 
 @kernel
@@ -192,6 +198,7 @@ def _remove(holders: Holders, owned: EngineBlocks, slot: int, batch: EventArrays
     tier = as_int(event.tier)
     for i in range(cursor[BLOCK_CURSOR], event.blocks):
         cursor[BLOCK_CURSOR] = i
+        _fetch_entries(entries, batch.engine_hashes, event.first_block + i)
         entry = find(entries, batch.engine_hashes[event.first_block + i])
         if entry == 0 or refs[entry, tier] == 0:
             tally[UNKNOWN_REMOVED] += 1
@@ -214,6 +221,7 @@ def release_all(holders: Holders, owned: EngineBlocks, slot: int) -> bool:
     """Forget every reported block of a replica. False: a table is full; call again to go on."""
     entries, refs = owned.entries, owned.refs
     for entry in range(1, entries.meta[USED]):
+        _fetch_owned(holders.blocks, entries, entry)
         block = as_int(entries.nodes[entry].value)
         if block == 0:
             continue
@@ -225,3 +233,12 @@ def release_all(holders: Holders, owned: EngineBlocks, slot: int) -> bool:
         entries.nodes[entry].value = 0
     empty(entries)
     return True
+
+
+@kernel
+def _fetch_owned(blocks: Table, entries: Table, entry: int) -> None:
+    if entry + LOOK_AHEAD < entries.meta[USED]:
+        prefetch(blocks.nodes, as_int(entries.nodes[entry + LOOK_AHEAD].value))
+        fetch_bucket(blocks, blocks.nodes[entries.nodes[entry + 12].value].key)
+        for depth in range(2):
+            fetch_entry(blocks, blocks.nodes[entries.nodes[entry + 8 - 4 * depth].value].key, depth)

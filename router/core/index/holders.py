@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.core.index.jit import as_int, fold_multiply, kernel
-from router.core.index.table import COUNT, Table, delete, find, has_room, insert, new_table
+from router.core.index.table import COUNT, Table, delete, find, find_or_insert, has_room, insert, new_table
 
 GPU = 0
 PREDICTED = 1
@@ -162,9 +162,7 @@ def hold(holders: Holders, block: int, slot: int, plane: int) -> bool:
 def _hold_again(repeats: Table, key: np.uint64) -> bool:
     if not has_room(repeats):
         return False
-    entry = find(repeats, key)
-    if entry == 0:
-        entry = insert(repeats, key, 0)
+    entry = find_or_insert(repeats, key)
     repeats.nodes[entry].value += 1
     return True
 

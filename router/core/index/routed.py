@@ -28,7 +28,7 @@ from router.core.index.holders import (
     toggled,
 )
 from router.core.index.jit import as_int, kernel
-from router.core.index.table import COUNT, Table, delete, find, has_room, insert, new_table
+from router.core.index.table import COUNT, Table, delete, find, find_or_insert, has_room, insert, new_table
 from router.core.types import Hashes
 
 OLDER = 0
@@ -58,9 +58,7 @@ def predict_blocks(holders: Holders, slot: int, hashes: Hashes, number: int) -> 
     for i in range(len(hashes)):
         if not (has_room(blocks) and has_room(predictions)):
             return False
-        block = find(blocks, hashes[i])
-        if block == 0:
-            block = insert(blocks, hashes[i], 0)
+        block = find_or_insert(blocks, hashes[i])
         group = as_int(blocks.nodes[block].value)
         if is_member(holders, group, GPU, slot):
             continue
@@ -104,9 +102,7 @@ def remember_blocks(holders: Holders, history: History, slot: int, hashes: Hashe
         if entry == 0:
             if not (has_room(blocks) and has_room(known)):
                 return False
-            block = find(blocks, hashes[i])
-            if block == 0:
-                block = insert(blocks, hashes[i], 0)
+            block = find_or_insert(blocks, hashes[i])
             if not hold(holders, block, slot, GPU):
                 return False
             entry = insert(known, hashes[i], block)

@@ -23,7 +23,7 @@ from router.core.index.hashing import hash_blocks
 from router.core.index.holders import Holders, hold
 from router.core.index.jit import as_int, kernel
 from router.core.index.routed import History, remembered_hashes
-from router.core.index.table import USED, find, has_room, insert
+from router.core.index.table import USED, find, find_or_insert, has_room, insert
 from router.core.types import Hashes
 
 _MAGIC = b"WPI1"
@@ -114,9 +114,7 @@ def restore(
         if entry == 0:
             if not (has_room(blocks) and has_room(entries)):
                 return False
-            block = find(blocks, block_hashes[i])
-            if block == 0:
-                block = insert(blocks, block_hashes[i], 0)
+            block = find_or_insert(blocks, block_hashes[i])
             entry = insert(entries, engine_hashes[i], block)
             for tier in range(owned.refs.shape[1]):
                 owned.refs[entry, tier] = 0

@@ -64,7 +64,7 @@ def new_table() -> Table:
 
 def enlarge(table: Table) -> None:
     """Make room for about a sixteenth more entries. The allocator moves pages, not bytes, where it can."""
-    entries = len(table.nodes) + max(len(table.nodes) // 16, 64)
+    entries = len(table.nodes) + max(len(table.nodes) // 16, 256)
     table.nodes.resize(entries, refcheck=False)
     table.heads.resize(entries // _LOAD, refcheck=False)
 
@@ -157,6 +157,13 @@ def insert(table: Table, key: np.uint64, value: int) -> int:
     nodes[entry].next = table.heads[bucket]
     table.heads[bucket] = entry
     return entry
+
+
+@kernel
+def find_or_insert(table: Table, key: np.uint64) -> int:
+    """The entry of ``key``, made with the value 0 if need be. The table must have room."""
+    entry = find(table, key)
+    return entry if entry != 0 else insert(table, key, 0)
 
 
 @kernel

@@ -1,0 +1,1 @@
+"""KV cache events: which blocks a replica holds, as it says itself."""

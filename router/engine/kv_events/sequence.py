@@ -57,7 +57,7 @@ class Sequence:
         self.counts: Counter[str] = Counter()
         self._stream = Stream()
         self._can_replay = can_replay
-        self._disconnected = False
+        self._disconnected = True
         self._unproven = False
         self._history_unasked = False
         self._replay: _Replay | None = None
@@ -86,7 +86,7 @@ class Sequence:
         return self._retry_s if self._replay is None else self._replay.deadline_s
 
     def connected(self, now: float) -> list[Action]:
-        """A connection was made, the first or another one. All messages of earlier ones must have been handed in."""
+        """A connection was made, the first or another one. Nothing that came over earlier ones may follow."""
         self._disconnected = False
         self._unproven = True
         self._retry_s = math.inf
@@ -97,8 +97,8 @@ class Sequence:
         return self._stream.take()
 
     def disconnected(self) -> list[Action]:
-        """What is held, and what still comes over the old connection, is dropped: the publisher may be another one
-        by the time a replay is answered. Should it be the same, the replay brings it.
+        """What is held, and what may still come over the old connection, is dropped: the publisher may be another
+        one by the time a replay is answered. Should it be the same, the replay brings it.
         """
         self._disconnected = True
         self._drop_held()

@@ -114,15 +114,29 @@ class _RawMessage(msgspec.Struct, array_like=True):
     events: list[msgspec.Raw]
 
 
+class _MapTag(msgspec.Struct):
+    type: str
+
+
+class _ArrayTag(msgspec.Struct, array_like=True):
+    type: str
+
+
 _decode_maps = msgspec.msgpack.Decoder(_MapMessage).decode
 _decode_arrays = msgspec.msgpack.Decoder(_ArrayMessage).decode
 _decode_raw = msgspec.msgpack.Decoder(_RawMessage).decode
 _decode_map = msgspec.msgpack.Decoder(_MapEvent).decode
 _decode_array = msgspec.msgpack.Decoder(_ArrayEvent).decode
+_decode_map_tag = msgspec.msgpack.Decoder(_MapTag).decode
+_decode_array_tag = msgspec.msgpack.Decoder(_ArrayTag).decode
 
 
-class _PoisonedError(Exception):
+class _PoisonedError(ValueError):
     """One of the messages is not what an engine sends."""
+
+
+_UNREADABLE = (ValueError, RecursionError)
+"""All that msgspec raises for bytes from outside, text that is not UTF-8 and endless nesting included."""
 
 
 class EventDecoder:
@@ -142,14 +156,14 @@ class EventDecoder:
         """
         try:
             return self._assemble([event for payload in payloads for event in self._events_of(payload)], Counter())
-        except (_PoisonedError, msgspec.DecodeError):
+        except _UNREADABLE:
             return KvBatch.join(self._decode_one(payload) for payload in payloads)
 
     def _decode_one(self, payload: bytes) -> KvBatch:
         ignored: Counter[str] = Counter()
         try:
             return self._assemble(_known_events_of(payload, ignored), ignored)
-        except (_PoisonedError, msgspec.DecodeError):
+        except _UNREADABLE:
             return self._assemble([], Counter({POISONED_MESSAGE: 1}))
 
     def _assemble(self, decoded: Iterable[_Event], ignored: Counter[str]) -> KvBatch:
@@ -213,15 +227,15 @@ class EventDecoder:
 
 
 def _known_events_of(payload: bytes, ignored: Counter[str]) -> Iterator[_Event]:
-    """The same one by one, without events of types that are not known. Raises msgspec.DecodeError."""
+    """The same one by one, without events of types that are not known. Raises one of _UNREADABLE."""
     for raw in _decode_raw(payload).events:
-        event = msgspec.msgpack.decode(raw)
-        is_map = isinstance(event, dict)
-        tag = event.get("type") if is_map else event[0] if isinstance(event, list) and event else None
-        if isinstance(tag, str) and tag not in _TAGS:
-            ignored[UNKNOWN_EVENT] += 1
-        else:
+        code = memoryview(raw)[0]
+        is_map = code & 0xF0 == 0x80 or code in (0xDE, 0xDF)
+        tag = _decode_map_tag(raw).type if is_map else _decode_array_tag(raw).type
+        if tag in _TAGS:
             yield _decode_map(raw) if is_map else _decode_array(raw)
+        else:
+            ignored[UNKNOWN_EVENT] += 1
 
 
 def _word(engine_hash: int | bytes | None) -> int:

@@ -63,7 +63,7 @@ class LocalPrompts:
             given = ids_prompt(api)
             if given is not None:
                 return given
-            prompt = self._read(api)
+            prompt = self.text_of(api)
             if len(prompt.text) > MAX_CHARS:
                 raise PromptUnknownError("too long")
             pieces = self.segments.split(prompt.text)
@@ -83,7 +83,8 @@ class LocalPrompts:
     def close(self) -> None:
         self._aside.close()
 
-    def _read(self, api: ApiRequest) -> PromptText:
+    def text_of(self, api: ApiRequest) -> PromptText:
+        """The prompt before it is tokenised. Raises PromptUnknownError when only the replica can tell."""
         if api.kind is ApiKind.COMPLETION:
             return read_completion(api.body)
         return self._renderer.render(read_conversation(api, self._renderer.habits))

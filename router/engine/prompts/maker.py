@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable
 from typing import Protocol
 
@@ -17,6 +18,9 @@ class PromptSource(Protocol):
     None: nothing can be said about the prompt's blocks, and the request is routed by load. Never raises for
     what a client sent.
     """
+
+    skipped: Counter[str]
+    """Requests that got no prompt, by reason."""
 
     def make(self, api: ApiRequest) -> Prompt | Awaitable[Prompt | None] | None: ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 from router.engine.prompts.anthropic import TemplateHabits
@@ -38,6 +37,7 @@ class Renderer:
         self._templates = {name: ChatTemplate(source) for name, source in templates.items()}
         self._special_tokens = dict(special_tokens)
         self._defaults = dict(defaults)
+        self.habits = self._find_habits()
 
     def render(self, chat: ChatInput) -> PromptText:
         """The text of a conversation. Raises PromptUnknownError when vLLM would refuse it."""
@@ -59,9 +59,8 @@ class Renderer:
         except ChatTemplateError as error:
             raise PromptUnknownError("template") from error
 
-    @cached_property
-    def habits(self) -> TemplateHabits:
-        """Found out by trying, as vLLM does when it starts."""
+    def _find_habits(self) -> TemplateHabits:
+        """Tries the templates, as vLLM does when it starts."""
         templates = [self._templates[name] for name in ("default", "tool_use") if name in self._templates]
         leads = any(template.refuses_late_system() for template in templates)
         return TemplateHabits(leads or not templates, self._effort_without_thinking())

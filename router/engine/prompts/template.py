@@ -45,7 +45,6 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"the chat template cannot be compiled: {error}") from error
         self.content_format: ContentFormat = detect_content_format(tree)
-        self.tells_time = "strftime_now" in self.variables
         self.knows_developers = '"developer"' in source or "'developer'" in source
         self._source = source
 
