@@ -162,6 +162,20 @@ async def test_an_overloaded_replica_is_passed_over(world):
         assert world.replicas[1].url.endswith(replica)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("prompt", ["some text", [1, 2, 3, 4]])
+async def test_a_draining_replica_is_passed_over(world, prompt, stream):
+    await world.start(2)
+    world.replicas[0].apply(Fault(kind=FaultKind.DRAIN))
+    body = {"model": "m", "prompt": prompt, "max_tokens": 3, "stream": stream}
+    for _ in range(6):
+        async with world.client.post(world.url + "/v1/completions", json=body) as answer:
+            text = await answer.text()
+        assert answer.status == 200
+        assert '"finish_reason":"length"' in text.replace(" ", "")
+        assert world.replicas[1].url.endswith(answer.headers["x-weft-replica"])
+
+
 async def test_when_every_replica_refuses_the_client_is_told_when_to_come_back(world):
     await world.start(2)
     for replica in world.replicas:

@@ -1,8 +1,8 @@
 """Is the beginning of an answer the beginning of a real answer?
 
-vLLM can say 200 and mean no: a stream whose first event is an error, or an answer without text that ends with
-``abort`` because the replica is shutting down. As long as the client has seen nothing another replica can be
-asked, so the first bytes are held back until they are known to be an answer.
+vLLM can say 200 and mean no: a stream whose first event is an error, or, from a replica that is shutting down, an
+answer without text that ends with ``abort``, or a stream that is over before it had a choice. As long as the client
+has seen nothing another replica can be asked, so the first bytes are held back until they are known to be an answer.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class JsonLook:
             return Undecided.HOLD
         if b'"abort"' not in payload:
             return Undecided.PASS
-        return _judge(payload)
+        verdict = _judge(payload)
+        return Undecided.PASS if verdict is Undecided.HOLD else verdict
 
 
 class EventLook:
@@ -145,7 +146,8 @@ def _judge_event(event: bytearray) -> Verdict:
     if event.startswith(b":"):
         return Undecided.PASS
     data_at = 0 if event.startswith(b"data:") else event.find(b"\ndata:") + 1
-    return _judge(event[data_at + 5 :])
+    data = event[data_at + 5 :]
+    return _SHUTTING_DOWN if data.strip() == b"[DONE]" else _judge(data)
 
 
 def _judge(data: bytearray) -> Verdict:
@@ -158,10 +160,10 @@ def _judge(data: bytearray) -> Verdict:
         return refused if refused.error.status >= 500 else Undecided.PASS
     if answer.type in _PREAMBLES:
         return Undecided.HOLD
-    if not answer.choices or not all(choice.is_empty for choice in answer.choices):
+    if answer.choices is None or not all(choice.is_empty for choice in answer.choices):
         return Undecided.PASS
     if any(choice.finish_reason == "abort" for choice in answer.choices):
-        return Refused(Outcome.REJECTED, overloaded("The replica is shutting down."))
+        return _SHUTTING_DOWN
     if any(choice.finish_reason is not None for choice in answer.choices):
         return Undecided.PASS
     return Undecided.HOLD
@@ -184,3 +186,6 @@ def overloaded(reason: str) -> ApiError:
     return ApiError(
         503, f"No replica could take the request now: {reason}", type="service_unavailable", code="overloaded"
     )
+
+
+_SHUTTING_DOWN = Refused(Outcome.REJECTED, overloaded("The replica is shutting down."))
