@@ -34,7 +34,7 @@ def _rate(test: str, *path: str) -> _Cell:
 
 
 def _added_latency(test: str) -> _Cell:
-    """p50 / p99 in microseconds over direct; of direct itself, in brackets, the latency."""
+    """p50 / p99 in microseconds over direct; in brackets, where there is no direct to compare with, as measured."""
 
     def cell(report: Report, direct: Report | None) -> str:
         if test not in report["tests"]:

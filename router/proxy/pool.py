@@ -12,6 +12,7 @@ import ssl
 from router.proxy.deadlines import NEVER, Deadlines
 from router.proxy.limits import ProxyLimits
 from router.proxy.origin import Origin
+from router.proxy.outbox import Outbox
 from router.proxy.stats import ProxyStats
 from router.proxy.upstream import UpstreamConnection
 
@@ -23,6 +24,7 @@ class Pool:
         self.url = url
         self.origin = Origin.parse(url)
         self.deadline_s = NEVER
+        self.outbox = pools.outbox
         self._pools = pools
         self._limits = pools.limits
         self._idle: dict[UpstreamConnection, float] = {}
@@ -108,9 +110,10 @@ class Pool:
 class Pools:
     """One pool for each base URL; data-parallel ranks of one server share it."""
 
-    def __init__(self, limits: ProxyLimits, stats: ProxyStats, deadlines: Deadlines) -> None:
+    def __init__(self, limits: ProxyLimits, stats: ProxyStats, deadlines: Deadlines, outbox: Outbox) -> None:
         self.limits = limits
         self.stats = stats
+        self.outbox = outbox
         self._deadlines = deadlines
         self._pools: dict[str, Pool] = {}
         self._tls: ssl.SSLContext | None = None

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from router.proxy.deadlines import Deadlines
 from router.proxy.limits import ProxyLimits
+from router.proxy.outbox import Outbox
 from router.proxy.pool import Pools
 from router.proxy.ports import Dispatcher, Intake, LocalRoutes
 from router.proxy.retry import RetryBudget
@@ -24,7 +25,8 @@ class Proxy:
         self.local_routes = local_routes
         self.stats = ProxyStats()
         self.deadlines = Deadlines(limits.deadline_resolution_s)
-        self.pools = Pools(limits, self.stats, self.deadlines)
+        self.outbox = Outbox()
+        self.pools = Pools(limits, self.stats, self.deadlines, self.outbox)
         self.budget = RetryBudget(limits.retry_share, limits.retry_burst)
         self._id_prefix = os.urandom(8).hex().encode()
         self._id_count = itertools.count()

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import cast
 
 from router.errors import ApiError
@@ -80,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._proxy.limits.write_buffer_bytes)
-        self.write = self._transport.write
+        self.write = partial(self._proxy.outbox.write, self._transport)
         self._proxy.stats.connections_total += 1
         self._proxy.stats.connections_open += 1
         self._proxy.deadlines.add(self)
@@ -185,6 +186,7 @@ class ClientConnection(asyncio.Protocol):
         sock: socket.socket | None = self._transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._proxy.outbox.flush()
         self._transport.abort()
 
     def drain(self) -> None:
@@ -192,6 +194,7 @@ class ClientConnection(asyncio.Protocol):
         self._drains = True
         self.keep_alive = False
         if self._state is _State.READING and self._reader.part is Part.NOTHING:
+            self._proxy.outbox.flush()
             self._transport.close()
 
     # Requests.
@@ -271,6 +274,7 @@ class ClientConnection(asyncio.Protocol):
         """
         self._state = _State.CLOSING
         self._reader.clear()
+        self._proxy.outbox.flush()
         self._transport.set_write_buffer_limits(high=0)
         limits = self._proxy.limits
         self._set_deadline(limits.client_stall_s if self.is_write_paused else limits.linger_s)

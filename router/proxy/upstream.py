@@ -66,7 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes, sink: Sink) -> None:
         self._sink = sink
         self._answered = False
-        self._transport.writelines([head, body])
+        self._pool.outbox.write(self._transport, head + body)
 
     def pause_reading(self) -> None:
         self._transport.pause_reading()

@@ -255,7 +255,6 @@ class Sequence:
     def _end(self, replay: _Replay, now: float) -> None:
         """Goes from the replay to the live messages that were held, if they follow on."""
         stream = self._stream
-        stream.whole |= stream.next_seq == 0
         held = [message for message in self._held if message.seq >= stream.next_seq]
         if held and held[0].seq > stream.next_seq:
             self._held = held

@@ -67,8 +67,8 @@ class Stream:
             self.skip_to(seq)
 
     def doubt(self) -> None:
-        """Something that should be known is not."""
-        self.whole = False
+        """Something that should be known is not. Before the first message that is no news."""
+        self.whole = self.next_seq == 0
         if self.state is IndexState.SYNCED:
             self.announce(IndexState.PARTIAL)
 
