@@ -7,6 +7,8 @@ differences that nobody would notice from counting.
 
 from __future__ import annotations
 
+import numpy as np
+
 from router.core.types import Request, Scores
 from router.core.view import Candidates, View
 
@@ -20,5 +22,5 @@ class PredictedTtft:
     def score(self, request: Request, candidates: Candidates, view: View) -> Scores:
         tokens = view.queued_prefill_tokens + (request.prompt_tokens - candidates.cached_tokens)
         ttft_s = tokens / view.prefill_tokens_per_s + self.overhead_s
-        scores: Scores = ttft_s.min() / ttft_s
+        scores: Scores = np.minimum.reduce(ttft_s) / ttft_s
         return scores

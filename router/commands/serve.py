@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def command(
     Without a file: weft serve --replica http://a:8000 --replica http://b:8000
     """
     config = configured(config_file, listen, replicas, tokenizer, profile)
+    _raise_descriptor_limit()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     uvloop.run(serve(config))
 
@@ -49,3 +51,9 @@ async def serve(config: WeftConfig) -> None:
         logger.info("weft listens on %s", config.listen)
         await stop.wait()
         logger.info("draining: running answers may take %g s to end", config.limits.drain_s)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each client takes a file descriptor, each replica several: use as many as the system allows."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))

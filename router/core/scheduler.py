@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from router.core.filters import Filter
 from router.core.fleet import Fleet, ModelRef, Slots
@@ -81,6 +82,7 @@ class Profile:
     filters: Sequence[Filter]
     scorers: Sequence[WeightedScorer]
     picker: Picker
+    _weights: NDArray[np.float64] = field(init=False)
     _observers: list[DispatchObserver] = field(init=False)
     _steady: list[Filter] = field(init=False)
     _by_request: list[Filter] = field(init=False)
@@ -89,6 +91,7 @@ class Profile:
     _fleet_version: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
+        self._weights = np.array([each.weight for each in self.scorers])
         self._observers = [each.scorer for each in self.scorers if isinstance(each.scorer, DispatchObserver)]
         self._steady = [each for each in self.filters if each.steady]
         self._by_request = [each for each in self.filters if not each.steady]
@@ -114,9 +117,7 @@ class Profile:
     ) -> tuple[int, Explanation | None]:
         """Position of the chosen candidate, and why if the request asks. ``candidates`` is not empty."""
         rated = [each.scorer.score(request, candidates, view) for each in self.scorers]
-        totals = np.zeros(len(candidates))
-        for each, values in zip(self.scorers, rated, strict=True):
-            totals += each.weight * values
+        totals: Scores = self._weights @ np.array(rated) if rated else np.zeros(len(candidates))
         position = self.picker.pick(totals, random)
         for observer in self._observers:
             observer.dispatched(request, candidates, position, view.now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from router.core.fleet import FleetFullError
@@ -11,6 +12,7 @@ from router.engine.context import EngineContext
 from router.engine.discovery.address import ReplicaAddress
 from router.engine.health import Check, HealthSettings, HealthTracker, check
 from router.engine.kv_events.sequence import SequenceSettings
+from router.engine.kv_events.subscriber import KvSubscriber
 from router.engine.metrics import MetricsPoller
 from router.engine.probe import ProbeError, probe
 from router.engine.replicas import Replicas
@@ -40,6 +42,16 @@ class Member:
         self._settings = settings
         self._restarted = False
         self._wake = asyncio.Event()
+
+    @property
+    def specs(self) -> Iterable[ReplicaSpec]:
+        """What the router was told of the server's replicas."""
+        return self.replicas.specs.values()
+
+    @property
+    def subscribers(self) -> Mapping[str, KvSubscriber]:
+        """Of the replicas that publish KV events, by name."""
+        return self.replicas.subscribers
 
     async def run(self) -> None:
         """Until cancelled."""

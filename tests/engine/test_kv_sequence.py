@@ -109,6 +109,11 @@ class TestGap:
         assert sequence.state is IndexState.DEGRADED
         assert sequence.lost == 1
 
+    def test_counts_as_not_covered_when_the_proof_is_gone_from_the_buffer(self) -> None:
+        sequence = synced(3)
+        sequence.messages([message(5)], 1.0)
+        assert told(sequence.replayed(stream(4, 5), 1.0)) == [DEGRADED, ["a4", "a5"]]
+
     def test_without_a_replay_socket_degrades_at_once(self) -> None:
         sequence = without_replay(message(0))
         assert told(sequence.messages([message(2)], 1.0)) == [DEGRADED, ["a2"]]
@@ -141,6 +146,21 @@ class TestRestart:
         assert sequence.connected(1.0) == [AskReplay(5)]
         assert told(sequence.replayed(stream(5, 6, "b"), 1.0)) == [Reset(restarted=True), AskReplay(0)]
         assert told(sequence.replayed(stream(0, 6, "b"), 1.0)) == [[f"b{seq}" for seq in range(7)]]
+
+    def test_makes_messages_held_from_the_old_publisher_worthless(self) -> None:
+        sequence = synced(5)
+        sequence.messages([message(7)], 1.0)
+        sequence.replayed(stream(5, 6, "b"), 1.0)
+        sequence.replayed(stream(0, 6, "b"), 1.0)
+        assert told(sequence.replay_ended(1.0)) == []
+
+    def test_before_anything_was_applied_makes_them_worthless_too(self) -> None:
+        sequence = Sequence(can_replay=True)
+        sequence.connected(0.0)
+        sequence.messages([message(1)], 0.0)
+        sequence.disconnected()
+        assert told(sequence.replayed([message(0, "b")], 1.0)) == [["b0"]]
+        assert told(sequence.replay_ended(1.0)) == [SYNCED]
 
     def test_without_a_replay_socket_begins_anew(self) -> None:
         sequence = without_replay(*stream(0, 5))
@@ -202,6 +222,32 @@ class TestSilentReplaySocket:
         assert told(sequence.replay_ended(40.0)) == [SYNCED]
         assert sequence.deadline_s == math.inf
 
+    def test_is_asked_for_it_as_soon_as_it_answers(self) -> None:
+        sequence = Sequence(can_replay=True)
+        sequence.connected(0.0)
+        sequence.messages([message(4)], 0.0)
+        sequence.tick(TIMEOUT_S)
+        assert sequence.connected(6.0) == [AskReplay(4)]
+        sequence.replayed([message(4)], 6.0)
+        assert told(sequence.replay_ended(6.0)) == [AskReplay(0)]
+
+    def test_at_a_reconnection_counts_as_a_restart(self) -> None:
+        sequence = synced(3)
+        sequence.disconnected()
+        sequence.connected(0.0)
+        sequence.messages([message(4)], 0.0)
+        assert told(sequence.tick(TIMEOUT_S)) == [Reset(restarted=True), PARTIAL, ["a4"]]
+
+    def test_of_a_publisher_that_has_sent_nothing_yet_is_no_loss(self) -> None:
+        sequence = Sequence(can_replay=True)
+        sequence.connected(0.0)
+        sequence.tick(TIMEOUT_S)
+        sequence.tick(TIMEOUT_S + RETRY_S)
+        sequence.replayed([message(5)], 36.0)
+        sequence.disconnected()
+        sequence.connected(40.0)
+        assert told(sequence.replay_ended(40.0)) == [SYNCED]
+
     def test_that_answers_in_part_is_asked_for_the_rest(self) -> None:
         sequence = Sequence(can_replay=True)
         sequence.connected(0.0)
@@ -228,6 +274,11 @@ class TestUnknownParents:
         sequence = synced(3)
         self.applied(sequence, 4, 1.0, unknown_parents=2)
         assert told(sequence.replayed([message(2)], 1.0)) == [PARTIAL]
+
+    def test_are_believed_when_nobody_answers(self) -> None:
+        sequence = synced(3)
+        self.applied(sequence, 4, 1.0, unknown_parents=2)
+        assert told(sequence.tick(1.0 + TIMEOUT_S)) == [PARTIAL]
 
     def test_say_nothing_new_when_history_is_known_to_be_incomplete(self) -> None:
         sequence = without_replay(message(7))
