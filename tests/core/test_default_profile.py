@@ -22,7 +22,7 @@ def test_a_prefix_that_all_requests_share_does_not_collapse_onto_one_replica():
 
 
 def test_a_small_burst_of_siblings_stays_together():
-    house = House(8)
+    house = House(8, capacity_blocks=28_000)
     shared = ("context", 16_000)
     counts = Counter(house.route(prompt(shared, (f"branch {number}", 64))) for number in range(6))
     assert len(counts) == 1
