@@ -140,12 +140,14 @@ class TestTiers:
         assert matched(index, hash_blocks(PROMPT, SIZE, salted)) == {0: 3}
         assert matched(index) == {}
 
-    def test_tiers_of_other_replicas_cost_nothing(self) -> None:
+    def test_a_tier_costs_memory_in_the_replica_that_reports_it_alone(self) -> None:
         index, plain = PrefixIndex(), PrefixIndex()
         for each in (index, plain):
-            each.apply(0, stored(0, 10))
-        index.apply(1, stored(0, 1, Tier.CPU))
-        assert index.match(HASHES).gpu_blocks[0] == 10
+            for slot in range(20):
+                each.apply(slot, stored(0, 10))
+        index.apply(1, stored(0, 1, Tier.CPU, tokens=False))
+        assert 0 < index.memory_bytes - plain.memory_bytes < 2000
+        assert index.match(HASHES).gpu_blocks[:20].tolist() == [10] * 20
 
 
 class TestPredicted:
