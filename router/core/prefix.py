@@ -51,4 +51,4 @@ def look_up(chain: Chain | None, slots: Slots, fleet: Fleet, index: PrefixIndex)
 
 def _held_tokens(chain: Chain, size: int, hashes: Hashes, slots: Slots, index: PrefixIndex) -> NDArray[np.float64]:
     match = index.match(hashes[: max(chain.prompt_tokens - 1, 0) // size])
-    return np.array([row.take(slots) for row in match]) * float(size)
+    return match.counts.take(slots, axis=1) * np.float64(size)

@@ -7,8 +7,6 @@ one comparison per block, and a hole in the middle still ends the match of the r
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,17 +23,39 @@ ON_DISK = 3
 _ONE = np.uint64(1)
 
 
-class Match(NamedTuple):
+class Match:
     """Blocks of a prompt that each replica holds from the start; arrays are indexed by slot.
 
     ``blocks`` counts every tier and predictions; ``gpu_blocks + cpu_blocks + disk_blocks`` adds up to it, each
     block in its fastest tier, a predicted one on the GPU. The arrays are fresh for each match.
     """
 
-    blocks: NDArray[np.int32]
-    gpu_blocks: NDArray[np.int32]
-    cpu_blocks: NDArray[np.int32]
-    disk_blocks: NDArray[np.int32]
+    __slots__ = ("counts",)
+
+    def __init__(self, counts: NDArray[np.int32]) -> None:
+        self.counts = counts
+        """Rows for all four, in the order in which they are named above."""
+
+    @property
+    def blocks(self) -> NDArray[np.int32]:
+        return _row(self.counts, BLOCKS)
+
+    @property
+    def gpu_blocks(self) -> NDArray[np.int32]:
+        return _row(self.counts, ON_GPU)
+
+    @property
+    def cpu_blocks(self) -> NDArray[np.int32]:
+        return _row(self.counts, ON_CPU)
+
+    @property
+    def disk_blocks(self) -> NDArray[np.int32]:
+        return _row(self.counts, ON_DISK)
+
+
+def _row(counts: NDArray[np.int32], row: int) -> NDArray[np.int32]:
+    values: NDArray[np.int32] = counts[row]
+    return values
 
 
 @kernel

@@ -93,7 +93,7 @@ class PrefixIndex:
         """Blocks of the prompt that each slot holds from its start; exact, holes included."""
         counts = np.zeros(self._counts_shape, np.int32)
         self._kernels.match_prefix(self._holders, _as_hashes(hashes), counts)
-        return Match(*counts)
+        return Match(counts)
 
     def predict(self, slot: int, hashes: Hashes, expires_s: float) -> None:
         """A request with these blocks was just sent to ``slot``: count on them until ``expires_s``.
