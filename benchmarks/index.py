@@ -20,6 +20,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -74,7 +75,7 @@ def measure(replicas: int, held_blocks: int, rounds: int) -> Row:
     fill = [apply_s(prompt, work.stored(prompt)) for prompt in range(work.prompts)]
     memory = index.memory_bytes / index.held_blocks_total
     sample = work.sample(rounds)
-    match = [seconds(lambda hashes=work.hashes(prompt): index.match(hashes)) for prompt in sample]
+    match = [seconds(partial(index.match, work.hashes(prompt))) for prompt in sample]
     remove = [apply_s(prompt, work.removed(prompt)) for prompt in sample]
     store = [apply_s(prompt, work.stored(prompt)) for prompt in reversed(sample)]
     found = index.match(work.hashes(sample[0])).blocks
@@ -134,6 +135,10 @@ def measure_hash(rounds: int) -> list[Row]:
     return rows
 
 
+def ingest(index: PrefixIndex, decoder: EventDecoder, payloads: Sequence[bytes]) -> None:
+    index.apply(0, decoder.decode(payloads))
+
+
 def measure_messages(messages: int) -> list[Row]:
     """vLLM messages of one stored event with 4 blocks, decoded and applied."""
     rng = np.random.default_rng(4)
@@ -144,7 +149,7 @@ def measure_messages(messages: int) -> list[Row]:
             index, decoder, times = PrefixIndex(), EventDecoder("model"), []
             for first in range(0, messages, drained):
                 part = payloads[first : first + drained]
-                times.append(seconds(lambda part=part: index.apply(0, decoder.decode(part)), time.thread_time))
+                times.append(seconds(partial(ingest, index, decoder, part), time.thread_time))
             if index.held_blocks_total != 4 * messages:
                 raise RuntimeError("the index does not hold what was stored")
             rows.append({"form": form, "messages_at_once": drained, "blocks_s": rate(times, 4 * drained)})

@@ -10,13 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from router.core.index.batch import KvBatch
+from router.core.index.batch import CLEARED, REMOVED, KvBatch
 from router.core.index.hashing import hash_blocks
 from router.core.index.prefix_index import PrefixIndex
 from router.core.types import Hashes, Tier
 
 BLOCK_SIZE = 2
-SLOTS = (0, 1, 130)
+SLOTS = (0, 130)
 DEPTH = 4
 
 Path = tuple[int, ...]  # one small number per block, from the start of the prompt
@@ -114,7 +114,7 @@ def hashes_of(path: Path) -> Hashes:
     return hash_blocks(np.array(tokens_of(path), np.uint32), BLOCK_SIZE, 0)
 
 
-def engine_hash(path: Path, name: int) -> int:
+def engine_name(path: Path, name: int) -> int:
     """What an engine might call a block; two names for one block are possible, and so is 0."""
     number = 0
     for block in path:
@@ -124,8 +124,9 @@ def engine_hash(path: Path, name: int) -> int:
 
 paths = st.lists(st.integers(0, 1), min_size=1, max_size=DEPTH).map(tuple)
 slots = st.sampled_from(SLOTS)
-tiers = st.sampled_from(Tier)
-names = st.sampled_from((0, 0, 0, 1))
+tiers = st.sampled_from([Tier.GPU, Tier.GPU, Tier.GPU, Tier.CPU, Tier.DISK])
+names = st.sampled_from([0, 0, 0, 1])
+kinds = st.sampled_from(["store", "store", "store", "offload", "remove", "remove", "remove", "clear"])
 
 
 class IndexMachine(RuleBasedStateMachine):
@@ -135,36 +136,37 @@ class IndexMachine(RuleBasedStateMachine):
         self.model = Model()
         self.clock = 0.0
 
-    @rule(slot=slots, path=paths, start=st.integers(0, DEPTH - 1), tier=tiers, name=names)
-    def store(self, slot: int, path: Path, start: int, tier: Tier, name: int) -> None:
-        start = min(start, len(path) - 1)
-        parent = engine_hash(path[:start], name) if start else None
-        stored = prefixes(path)[start:]
-        hashes = [engine_hash(each, name) for each in stored]
-        batch = KvBatch.stored(hashes, tokens_of(path[start:]), BLOCK_SIZE, parent=parent, tier=tier)
-        self.model.store(slot, hashes, stored, parent, tier)
+    @rule(slot=slots, events=st.integers(1, 6), data=st.data())
+    def report(self, slot: int, events: int, data: st.DataObject) -> None:
+        """A batch of a replica's events; most removals are of blocks that it has."""
+        batch = KvBatch.join([self.event(data.draw(kinds), slot, data) for _ in range(events)])
         applied = self.index.apply(slot, batch)
-        assert applied.stored_blocks + applied.orphaned_blocks == len(hashes)
+        removals = int(batch.events["blocks"][batch.events["kind"] == REMOVED].sum())
+        counted = applied.stored_blocks + applied.orphaned_blocks + applied.unknown_offloaded
+        assert counted == len(batch.engine_hashes) - removals
+        assert applied.removed_blocks + applied.unknown_removed == removals
+        assert applied.clears == (batch.events["kind"] == CLEARED).sum()
 
-    @rule(slot=slots, path=paths, tier=tiers, name=names)
-    def offload(self, slot: int, path: Path, tier: Tier, name: int) -> None:
-        hashes = [engine_hash(each, name) for each in prefixes(path)]
-        self.model.store(slot, hashes, None, None, tier)
-        self.index.apply(slot, KvBatch.stored(hashes, tier=tier))
-
-    @rule(slot=slots, batch=st.lists(st.tuples(paths, tiers, names), min_size=1, max_size=4))
-    def remove(self, slot: int, batch: list[tuple[Path, Tier, int]]) -> None:
-        for path, tier, name in batch:
-            self.model.remove(slot, [engine_hash(path, name)], tier)
-        self.index.apply(
-            slot,
-            KvBatch.join(KvBatch.removed([engine_hash(path, name)], tier=tier) for path, tier, name in batch),
-        )
-
-    @rule(slot=slots)
-    def clear(self, slot: int) -> None:
-        self.model.clear(slot)
-        assert self.index.apply(slot, KvBatch.cleared()).clears == 1
+    def event(self, kind: str, slot: int, data: st.DataObject) -> KvBatch:
+        if kind == "clear":
+            self.model.clear(slot)
+            return KvBatch.cleared()
+        if kind == "remove":
+            held = sorted(+self.model.refs.get(slot, Counter()))
+            engine_hash, tier = data.draw(st.sampled_from([*held, (12345, Tier.GPU)]))
+            self.model.remove(slot, [engine_hash], tier)
+            return KvBatch.removed([engine_hash], tier=tier)
+        path, tier, name = data.draw(st.tuples(paths, tiers, names))
+        if kind == "offload":
+            hashes = [engine_name(each, name) for each in prefixes(path)]
+            self.model.store(slot, hashes, None, None, tier)
+            return KvBatch.stored(hashes, tier=tier)
+        first = data.draw(st.sampled_from([0, 0, len(path) - 1]))
+        parent = engine_name(path[:first], name) if first else None
+        stored = prefixes(path)[first:]
+        hashes = [engine_name(each, name) for each in stored]
+        self.model.store(slot, hashes, stored, parent, tier)
+        return KvBatch.stored(hashes, tokens_of(path[first:]), BLOCK_SIZE, parent=parent, tier=tier)
 
     @rule(slot=slots)
     def drop(self, slot: int) -> None:
@@ -213,5 +215,5 @@ class IndexMachine(RuleBasedStateMachine):
         assert self.index.distinct_blocks == len(self.model.paths())
 
 
-IndexMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+IndexMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
 TestIndexAgainstModel = IndexMachine.TestCase

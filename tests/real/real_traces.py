@@ -16,10 +16,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-TRACE = Path(
-    os.environ.get("WEFT_TRACE")
-    or Path(__file__).parents[3] / "shared" / "traces" / "miniswe_text.jsonl.gz"
-)
+TRACE = Path(os.environ.get("WEFT_TRACE") or Path(__file__).parents[3] / "shared" / "traces" / "miniswe_text.jsonl.gz")
 SYSTEM = "You are an engineer who solves tasks by shell commands. Answer with a thought and one command."
 _MESSAGE_TOKENS = 8
 """An upper bound of what the template writes around a message."""

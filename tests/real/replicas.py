@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from prometheus_client.parser import text_string_to_metric_families
-
 HOME = Path(os.environ.get("WEFT_REAL") or Path.home() / ".cache" / "weft-real")
 VLLM = HOME / "venv" / "bin" / "vllm"
 BLOCK_SIZE_TOKENS = 16
@@ -116,13 +114,10 @@ class Replica:
             time.sleep(0.1)
         self.kill()
 
-    def metrics(self) -> dict[str, float]:
-        """Samples of /metrics by name, summed over labels."""
-        samples: dict[str, float] = {}
-        for family in text_string_to_metric_families(self._get("/metrics")):
-            for sample in family.samples:
-                samples[sample.name] = samples.get(sample.name, 0.0) + sample.value
-        return samples
+    def metric(self, name: str) -> float:
+        """Sum of a metric's samples."""
+        lines = self._get("/metrics").splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
 
     def empty_cache(self) -> None:
         """Has the cache emptied, and one step computed: vLLM publishes the one together with the other."""

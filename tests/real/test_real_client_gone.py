@@ -14,7 +14,7 @@ SOON_S = 2.0
 
 async def test_requests_of_clients_that_left_are_aborted(replicas, weft, http, figure) -> None:
     def running() -> float:
-        return sum(replica.metrics()["vllm:num_requests_running"] for replica in replicas)
+        return sum(replica.metric("vllm:num_requests_running") for replica in replicas)
 
     body = {
         "model": "tiny",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from real_client import ask
 from real_traces import conversation
@@ -10,13 +12,15 @@ from test_real_predictions import EVENTS_ALONE, chat
 
 LOCAL = ("--tokenizer", str(model_directory("tiny")))
 LEARN_TIMEOUT_S = 10.0
+LONG_HISTORY = 1500
+"""Messages; vLLM's replay socket drops what goes beyond 1,000 that are on their way."""
 
 
 async def fill(http, url: str, sessions, calls: int = 3) -> None:
-    """The first calls of some conversations."""
-    for turns in sessions:
-        for end in range(1, calls + 1):
-            answer = await ask(http, url, chat("tiny", conversation(turns[:end])))
+    """The first calls of some conversations; a router spreads them over all replicas."""
+    for end in range(1, calls + 1):
+        for turns in sessions:
+            answer = await ask(http, url, chat("tiny", conversation(turns[:end])), {"x-weft-profile": "round-robin"})
             assert answer.is_whole, answer
 
 
@@ -70,3 +74,20 @@ async def test_a_router_that_starts_late_learns_by_replay(
     figure(f"learned {learned[0]} and {learned[1]} blocks; cached {[answer.cached_tokens for answer in answers]}")
     assert all(answer.is_predicted for answer in answers), answers
     assert all(answer.cached_tokens > 1000 for answer in answers), answers
+
+
+async def test_a_history_that_one_replay_cannot_bring(empty_replicas, weft, http, figure) -> None:
+    async def store_blocks(url: str) -> None:
+        for number in range(LONG_HISTORY):
+            body = {"model": "tiny", "prompt": [100 + number, *[5] * 16], "max_tokens": 1}
+            async with http.post(f"{url}/v1/completions", json=body) as response:
+                assert response.status == 200
+
+    await asyncio.gather(*(store_blocks(replica.url) for replica in empty_replicas))
+    learned, took_s = [], []
+    for _ in range(4):
+        with weft(empty_replicas, *LOCAL) as router:
+            learned += [router.index_blocks(replica) for replica in empty_replicas]
+            took_s.append(router.ready_after_s)
+    figure(f"{LONG_HISTORY} messages each, learned {', '.join(f'{each:.1f}' for each in took_s)} s after the start")
+    assert set(learned) == {LONG_HISTORY}

@@ -39,7 +39,9 @@ async def serve_all(http: aiohttp.ClientSession, url: str, sessions: list[list[T
     async def client() -> None:
         for turns in waiting:
             for end in range(1, min(len(turns), CALLS) + 1):
-                answers.append(await ask(http, url, chat("small", conversation(turns[:end]), max_tokens=16)))
+                answer = await ask(http, url, chat("small", conversation(turns[:end]), max_tokens=16))
+                assert answer.is_whole, answer
+                answers.append(answer)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(CONCURRENT):
@@ -57,7 +59,6 @@ async def test_more_is_found_in_the_caches_than_by_round_robin(small_replicas, s
             options = ("--tokenizer", str(model_directory("small")), "--profile", profile)
             with weft(small_replicas, *options) as router:
                 answers = await serve_all(http, router.url, sessions[:CONVERSATIONS])
-            assert all(answer.is_whole for answer in answers)
             cached, prompts = (sum(getattr(a, name) for a in answers) for name in ("cached_tokens", "prompt_tokens"))
             first_s = [answer.ttft_s for answer in answers]
             exact = sum(answer.is_predicted for answer in answers)

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from real_client import Answer, ask
 from real_traces import Turn, conversation
-from replicas import BLOCK_SIZE_TOKENS, Replica, model_directory
+from replicas import BLOCK_SIZE_TOKENS, model_directory
 from weft_process import Weft
 
 GROUP = 6
@@ -99,9 +99,7 @@ async def test_predicted_cached_tokens_are_those_that_vllm_reports(
     assert tally.cached_tokens > 0.2 * tally.prompt_tokens
 
 
-async def test_conversations_whose_answers_the_model_wrote_itself(
-    empty_replicas, sessions, weft, http, figure
-) -> None:
+async def test_conversations_whose_answers_the_model_wrote_itself(empty_replicas, sessions, weft, http, figure) -> None:
     """The next prompt holds the answer's text; blocks that decoding filled are found again where the ids agree."""
     tally = Tally()
     with weft(empty_replicas, "--tokenizer", str(model_directory("tiny")), config=EVENTS_ALONE) as router:
@@ -120,7 +118,7 @@ TOOL = {
     "type": "function",
     "function": {
         "name": "run",
-        "description": "Runs a shell command, e.g. `grep -rn \"naïve\" .`",
+        "description": 'Runs a shell command, e.g. `grep -rn "naïve" .`',
         "parameters": {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]},
     },
 }
@@ -167,16 +165,12 @@ def api_bodies(text: str) -> dict[str, tuple[str, dict[str, object]]]:
 
 @pytest.mark.parametrize("mode", ["local", "replica"])
 @pytest.mark.parametrize("name", api_bodies(""))
-async def test_a_prompt_sent_again_by_any_api_is_found_by_its_events(
-    empty_replicas, weft, http, name, mode
-) -> None:
+async def test_a_prompt_sent_again_by_any_api_is_found_by_its_events(empty_replicas, weft, http, name, mode) -> None:
     path, body = api_bodies("wörd " * 300)[name]
     limit = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
     source = str(model_directory("tiny")) if mode == "local" else "replica"
     with weft(empty_replicas, "--tokenizer", source, config=EVENTS_ALONE) as router:
-        first, second = [
-            await ask(http, router.url, body | {"model": "tiny", limit: 8}, path=path) for _ in range(2)
-        ]
+        first, second = [await ask(http, router.url, body | {"model": "tiny", limit: 8}, path=path) for _ in range(2)]
     assert first.is_whole, first
     assert first.is_predicted, first
     assert second.is_predicted, second

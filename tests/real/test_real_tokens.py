@@ -18,7 +18,7 @@ RUN = {
     "type": "function",
     "function": {
         "name": "run",
-        "description": 'Runs a command: "grep -rn \'naïve\' . | head"',
+        "description": "Runs a command: \"grep -rn 'naïve' . | head\"",
         "strict": True,
         "parameters": {
             "type": "object",

@@ -41,12 +41,14 @@ class Weft:
             file.write_text(yaml.safe_dump(config), encoding="utf-8")
             self._command += ["--config", str(file)]
         self._process: subprocess.Popen[bytes] | None = None
+        self.ready_after_s = 0.0
+        """From its start until it knew all that the replicas hold."""
 
     def __enter__(self) -> Weft:
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(self._command, stdout=output, stderr=output, preexec_fn=end_with_parent)
         try:
-            self.wait_until(self.knows_all, START_TIMEOUT_S)
+            self.ready_after_s = self.wait_until(self.knows_all, START_TIMEOUT_S)
         except BaseException:
             self._stop()
             raise

@@ -51,7 +51,8 @@ class Holders(NamedTuple):
     predictions: Table
     """(block, PREDICTED, slot) -> number of the newest prediction; there for each member of PREDICTED."""
     memo: NDArray[np.int64]
-    """[set, slot, planes, answer] of the last `toggled`: a run of blocks mostly asks the same."""
+    """[set, slot, planes, answer] of the last `toggled`, as a run of blocks asks the same again and again. Sets come
+    and go only by a `toggled` and the `move_block` that follows it, so the answer cannot outlive its sets."""
     alive: NDArray[np.uint64]
     """[word] Scratch space of a match."""
 
@@ -127,7 +128,6 @@ def move_block(holders: Holders, block: int, group: int) -> None:
         sets.nodes[old].value -= 1
         if sets.nodes[old].value == 0:
             delete(sets, old)
-            holders.memo[0] = -1
 
 
 @kernel

@@ -116,8 +116,6 @@ def restore(
                 return False
             block = find_or_insert(blocks, block_hashes[i])
             entry = insert(entries, engine_hashes[i], block)
-            for tier in range(owned.refs.shape[1]):
-                owned.refs[entry, tier] = 0
         block = as_int(entries.nodes[entry].value)
         for tier in range(refs.shape[1]):
             if refs[i, tier] != 0 and owned.refs[entry, tier] == 0:

@@ -30,10 +30,11 @@ MASK = 4
 """2^k - 1 >= buckets - 1, for the smallest such k."""
 
 _LOAD = 2
-"""Entries per bucket. 1 to 2 probes more than a sparse table, 4 bytes per entry less."""
+"""Entries per bucket."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
-_FIRST_ENTRIES = 62
+_FIRST_NODES = 64
+_LEAST_GROWTH = 256
 
 
 class Table(NamedTuple):
@@ -57,16 +58,19 @@ class Table(NamedTuple):
 
 
 def new_table() -> Table:
-    nodes = np.zeros(_FIRST_ENTRIES + 2, NODE)
+    nodes = np.zeros(_FIRST_NODES, NODE)
     heads = np.zeros(len(nodes) // _LOAD, np.uint32)
     return Table(nodes, heads, np.array([1, 0, 0, 1, 0], np.int64))
 
 
 def enlarge(table: Table) -> None:
-    """Make room for about a sixteenth more entries. The allocator moves pages, not bytes, where it can."""
-    entries = len(table.nodes) + max(len(table.nodes) // 16, 256)
-    table.nodes.resize(entries, refcheck=False)
-    table.heads.resize(entries // _LOAD, refcheck=False)
+    """Make room for about a sixteenth more entries.
+
+    The arrays grow in place: an allocator that can, moves the pages of a large one and copies nothing.
+    """
+    nodes = len(table.nodes) + max(len(table.nodes) // 16, _LEAST_GROWTH)
+    table.nodes.resize(nodes, refcheck=False)
+    table.heads.resize(nodes // _LOAD, refcheck=False)
 
 
 @kernel
@@ -121,6 +125,7 @@ def _split_bucket(table: Table) -> None:
         meta[MASK] = meta[MASK] * 2 + 1
     meta[BUCKETS] = added + 1
     old = added & (meta[MASK] >> 1)
+    # Buckets are split in order, so what the next splits need can be asked for now.
     if old + 8 < added:
         for depth in range(4):
             _fetch_chain(table, old + 8 - 2 * depth, depth)
@@ -168,6 +173,7 @@ def find_or_insert(table: Table, key: np.uint64) -> int:
 
 @kernel
 def delete(table: Table, entry: int) -> None:
+    """Take an entry out; the next `insert` uses it again."""
     nodes, meta = table.nodes, table.meta
     following = nodes[entry].next
     bucket = _bucket(table, nodes[entry].key)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.index.batch import STORED
-from router.core.index.jit import as_int, kernel
+from router.core.index.batch import EVENT, STORED
+from router.core.index.jit import as_int, entry_point, kernel
 
 MALFORMED = -1
 
@@ -23,7 +23,7 @@ _INT_8 = 0xD0
 
 
 @kernel
-def fill_events(
+def _fill_events(
     events: NDArray[np.void],
     hash_bytes: NDArray[np.uint8],
     token_bytes: NDArray[np.uint8],
@@ -32,12 +32,6 @@ def fill_events(
     token_ids: NDArray[np.uint32],
     used: NDArray[np.int64],
 ) -> int:
-    """Fill in what the rows lack: blocks, first_block, first_token, and the two arrays.
-
-    Rows whose token ids are not ``block_size`` for each hash are dropped, the others move up; ``source`` tells
-    from which row each came. Returns how many rows are left, or MALFORMED; ``used`` is set to the number of
-    hashes, of token ids. The two arrays must be as long as the byte arrays.
-    """
     kept, hashes, tokens, hash_at, token_at = 0, 0, 0, 0, 0
     for row in range(len(events)):
         first_block, first_token = hashes, tokens
@@ -150,3 +144,21 @@ def _read_tokens(data: NDArray[np.uint8], at: int, tokens: NDArray[np.uint32], f
         tokens[filled] = value
         filled += 1
     return at, filled
+
+
+fill_events = entry_point(
+    _fill_events,
+    np.empty(0, EVENT),
+    np.empty(0, np.uint8),
+    np.empty(0, np.uint8),
+    np.empty(0, np.int32),
+    np.empty(0, np.uint64),
+    np.empty(0, np.uint32),
+    np.empty(0, np.int64),
+)
+"""Fill in what the event rows lack: blocks, first_block, first_token, and the two arrays.
+
+Rows whose token ids are not ``block_size`` for each hash are dropped, the others move up; ``source`` tells from
+which row each came. Returns how many rows are left, or MALFORMED; ``used`` is set to the number of hashes, of
+token ids. The two arrays must be as long as the byte arrays.
+"""

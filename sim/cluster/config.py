@@ -1,0 +1,51 @@
+"""What a simulated cluster is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sim.engine import EngineConfig
+
+
+@dataclass(slots=True, frozen=True)
+class Link:
+    """How messages travel from a replica to a router: in order, late, and not always."""
+
+    delay_s: float = 0.001
+    jitter_s: float = 0.0
+    """Up to this much is added to the delay of each message, drawn uniformly."""
+    loss: float = 0.0
+    """Share of messages that never arrive, 0..1."""
+
+    def __post_init__(self) -> None:
+        if self.delay_s < 0 or self.jitter_s < 0 or not 0 <= self.loss <= 1:
+            raise ValueError("a link needs delay_s >= 0, jitter_s >= 0 and loss within 0..1")
+
+
+@dataclass(slots=True, frozen=True)
+class ClusterConfig:
+    engine: EngineConfig
+    replicas: int = 8
+    routers: int = 1
+    """Each knows only what it sent itself and what the replicas tell it. Each request goes to one drawn at random."""
+    model: str = "model"
+    kv_events: Link | None = field(default_factory=Link)
+    """None: the replicas report no KV events, and routers go by what they sent."""
+    replay_s: float | None = 0.02
+    """How long it takes to get lost KV events from the replay socket once they are missed. None: there is none, and
+    the router degrades the replica."""
+    load_reports: Link = field(default_factory=Link)
+    report_interval_s: float = 1.0
+    """Between two scrapes of one replica's metrics by one router."""
+    proxy_s: float = 0.001
+    """From the client's sending of a request to its being read, tokenised and handed to the router."""
+    network_s: float = 0.0005
+    """One way between router and replica."""
+
+    def __post_init__(self) -> None:
+        if self.replicas < 1 or self.routers < 1:
+            raise ValueError("a cluster needs at least 1 replica and 1 router")
+        if self.report_interval_s <= 0:
+            raise ValueError("report_interval_s must be positive")
+        if min(self.proxy_s, self.network_s, self.replay_s or 0.0) < 0:
+            raise ValueError("proxy_s, network_s and replay_s must not be negative")

@@ -1,0 +1,1 @@
+"""Workloads for the simulator: programs as graphs of LLM calls and tool waits."""
