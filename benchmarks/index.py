@@ -20,7 +20,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -47,17 +46,19 @@ class Workload:
         self.prompts = held_blocks // PROMPT
         rng = np.random.default_rng(1)
         self._tokens = rng.integers(0, 1 << 17, PROMPT * BLOCK, dtype=np.uint32)
-        self._engine_hashes = rng.integers(0, 1 << 64, (self.prompts, PROMPT), dtype=np.uint64)
+        self.engine_hashes = rng.integers(0, 1 << 64, (self.prompts, PROMPT), dtype=np.uint64)
 
     def hashes(self, prompt: int) -> Hashes:
         return hash_blocks(self._tokens, BLOCK, prompt)
 
-    def stored(self, prompt: int) -> KvBatch:
-        return KvBatch.stored(self._engine_hashes[prompt], self._tokens, BLOCK, seed=prompt)
+    def stored(self, prompt: int, content: int | None = None, blocks: int = PROMPT) -> KvBatch:
+        """The beginning of a prompt as its replica reports it, or of another one under the same engine hashes."""
+        seed = prompt if content is None else content
+        return KvBatch.stored(self.engine_hashes[prompt, :blocks], self._tokens[: blocks * BLOCK], BLOCK, seed=seed)
 
     def removed(self, prompt: int) -> KvBatch:
         """As an engine evicts a prompt: its tail first, one event for each block."""
-        return KvBatch.join(KvBatch.removed(self._engine_hashes[prompt, i : i + 1]) for i in reversed(range(PROMPT)))
+        return KvBatch.join(KvBatch.removed(self.engine_hashes[prompt, i : i + 1]) for i in reversed(range(PROMPT)))
 
     def sample(self, count: int) -> list[int]:
         order: list[int] = np.random.default_rng(2).permutation(self.prompts)[:count].tolist()
@@ -70,12 +71,12 @@ def measure(replicas: int, held_blocks: int, rounds: int) -> Row:
     index = PrefixIndex()
 
     def apply_s(prompt: int, batch: KvBatch) -> float:
-        return seconds(lambda: index.apply(prompt % replicas, batch), time.thread_time)
+        return cpu_s(index.apply, prompt % replicas, batch)
 
     fill = [apply_s(prompt, work.stored(prompt)) for prompt in range(work.prompts)]
     memory = index.memory_bytes / index.held_blocks_total
     sample = work.sample(rounds)
-    match = [seconds(partial(index.match, work.hashes(prompt))) for prompt in sample]
+    match = [wall_s(index.match, work.hashes(prompt)) for prompt in sample]
     remove = [apply_s(prompt, work.removed(prompt)) for prompt in sample]
     store = [apply_s(prompt, work.stored(prompt)) for prompt in reversed(sample)]
     found = index.match(work.hashes(sample[0])).blocks
@@ -93,7 +94,7 @@ def measure(replicas: int, held_blocks: int, rounds: int) -> Row:
         "bytes_per_held_block": memory,
         "bytes_per_held_block_shared": shared_memory(replicas, held_blocks),
         "dropped_blocks": dropped_blocks,
-        "drop_ms": seconds(lambda: index.drop(0), time.thread_time) * 1e3,
+        "drop_ms": cpu_s(index.drop, 0) * 1e3,
     }
 
 
@@ -101,9 +102,7 @@ def shared_memory(replicas: int, held_blocks: int) -> float:
     """Bytes per held block when every replica holds the same prompts, under engine hashes of its own."""
     work, index = Workload(1, held_blocks), PrefixIndex()
     for prompt in range(work.prompts):
-        same = work.stored(prompt // replicas)
-        own = KvBatch.stored(work._engine_hashes[prompt], same.token_ids, BLOCK, seed=prompt // replicas)
-        index.apply(prompt % replicas, own)
+        index.apply(prompt % replicas, work.stored(prompt, content=prompt // replicas))
     return index.memory_bytes / index.held_blocks_total
 
 
@@ -112,17 +111,13 @@ def measure_shared_match(replicas: int, rounds: int) -> Row:
     work, index = Workload(1, PROMPT * replicas), PrefixIndex()
     lengths = np.linspace(1, PROMPT, replicas).astype(int)
     for slot, length in enumerate(lengths):
-        whole = work.stored(slot)
-        tokens = whole.token_ids[: length * BLOCK]
-        index.apply(slot, KvBatch.stored(whole.engine_hashes[:length], tokens, BLOCK, seed=0))
+        index.apply(slot, work.stored(slot, content=0, blocks=int(length)))
     hashes = work.hashes(0)
     if index.match(hashes).blocks[:replicas].tolist() != lengths.tolist():
         raise RuntimeError("the index does not hold what was stored")
     row: Row = {"replicas": replicas}
     for blocks in (10, 100, PROMPT):
-        row[f"match_{blocks}_us"] = microseconds(
-            [seconds(lambda part=hashes[:blocks]: index.match(part)) for _ in range(rounds)]
-        )
+        row[f"match_{blocks}_us"] = microseconds([wall_s(index.match, hashes[:blocks]) for _ in range(rounds)])
     return row
 
 
@@ -130,7 +125,7 @@ def measure_hash(rounds: int) -> list[Row]:
     rows = []
     for tokens in (1_000, 16_000, 128_000):
         prompt = np.random.default_rng(3).integers(0, 1 << 17, tokens, dtype=np.uint32)
-        times = [seconds(lambda prompt=prompt: hash_blocks(prompt, BLOCK, 1)) for _ in range(rounds)]
+        times = [wall_s(hash_blocks, prompt, BLOCK, 1) for _ in range(rounds)]
         rows.append({"tokens": tokens, "hash_us": microseconds(times)})
     return rows
 
@@ -149,7 +144,7 @@ def measure_messages(messages: int) -> list[Row]:
             index, decoder, times = PrefixIndex(), EventDecoder("model"), []
             for first in range(0, messages, drained):
                 part = payloads[first : first + drained]
-                times.append(seconds(partial(ingest, index, decoder, part), time.thread_time))
+                times.append(cpu_s(ingest, index, decoder, part))
             if index.held_blocks_total != 4 * messages:
                 raise RuntimeError("the index does not hold what was stored")
             rows.append({"form": form, "messages_at_once": drained, "blocks_s": rate(times, 4 * drained)})
@@ -200,11 +195,11 @@ def measure_dict(replicas: int, held_blocks: int, rounds: int) -> Row:
     before = resident_bytes()
     fill = []
     for prompt in range(work.prompts):
-        own, hashes = work._engine_hashes[prompt].tolist(), work.hashes(prompt).tolist()
-        fill.append(seconds(lambda p=prompt, e=own, h=hashes: store(p % replicas, e, h), time.thread_time))
+        own, hashes = work.engine_hashes[prompt].tolist(), work.hashes(prompt).tolist()
+        fill.append(cpu_s(store, prompt % replicas, own, hashes))
     memory = (resident_bytes() - before) / (work.prompts * PROMPT)
     queries = [work.hashes(prompt).tolist() for prompt in work.sample(rounds)]
-    times = [seconds(lambda query=query: match(query)) for query in queries]
+    times = [wall_s(match, query) for query in queries]
     return {
         "index": "dict",
         "replicas": replicas,
@@ -222,33 +217,42 @@ def measure_dynamo(replicas: int, held_blocks: int, rounds: int) -> Row:
     prompt_tokens = np.random.default_rng(3).integers(0, 1 << 17, 16_000).tolist()
     before, fill = resident_bytes(), []
     for prompt in range(work.prompts):
-        names, hashes = (work._engine_hashes[prompt] >> np.uint64(1)).tolist(), work.hashes(prompt).tolist()
+        names, hashes = (work.engine_hashes[prompt] >> np.uint64(1)).tolist(), work.hashes(prompt).tolist()
         blocks = [{"block_hash": name, "tokens_hash": value} for name, value in zip(names, hashes, strict=True)]
         event = {"event_id": prompt, "data": {"stored": {"parent_hash": None, "blocks": blocks}}}
         payload = msgspec.json.encode(event)
-        fill.append(
-            seconds(lambda p=prompt, payload=payload: tree.apply_event(p % replicas, payload), time.process_time)
-        )
+        fill.append(cpu_s(tree.apply_event, prompt % replicas, payload))
+
+    def scores(query: list[int]) -> object:
+        return tree.find_matches(query).scores
+
     queries = [work.hashes(prompt).tolist() for prompt in work.sample(rounds)]
     if max(tree.find_matches(queries[0]).scores.values()) != PROMPT:
         raise RuntimeError("Dynamo's tree does not hold what was stored")
     memory = (resident_bytes() - before) / (work.prompts * PROMPT)
-    hashed = [seconds(lambda: compute_block_hash_for_seq(prompt_tokens, BLOCK)) for _ in range(rounds)]
+    hashed = [wall_s(compute_block_hash_for_seq, prompt_tokens, BLOCK) for _ in range(rounds)]
     return {
         "index": "Dynamo RadixTree",
         "replicas": replicas,
         "held_blocks": held_blocks,
         "fill_blocks_s": rate(fill),
-        "match_us": microseconds([seconds(lambda query=query: tree.find_matches(query).scores) for query in queries]),
+        "match_us": microseconds([wall_s(scores, query) for query in queries]),
         "bytes_per_held_block": memory,
         "hash_16000_tokens_us": microseconds(hashed),
     }
 
 
-def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    started = clock()
-    work()
-    return clock() - started
+def wall_s(work: Callable[..., object], *arguments: object) -> float:
+    started = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - started
+
+
+def cpu_s(work: Callable[..., object], *arguments: object) -> float:
+    """CPU time of the whole process: one of the peers works in a thread of its own."""
+    started = time.process_time()
+    work(*arguments)
+    return time.process_time() - started
 
 
 def rate(times: Sequence[float], blocks: int = PROMPT) -> Row:

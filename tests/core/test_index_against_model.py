@@ -215,5 +215,5 @@ class IndexMachine(RuleBasedStateMachine):
         assert self.index.distinct_blocks == len(self.model.paths())
 
 
-IndexMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+IndexMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
 TestIndexAgainstModel = IndexMachine.TestCase

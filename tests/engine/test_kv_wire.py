@@ -320,6 +320,9 @@ class TestBadInput:
             message(removed(block_hashes=None)),
             message(removed(group_idx="first")),
             message(stored()) + b"\x00",
+            message(stored(medium=b"\xff\xfe")),
+            message(stored(extra_keys=["deep"])).replace(b"\xa4deep", b"\x91" * 100_000 + b"\xc0"),
+            message(stored(medium="deep")).replace(b"\xa4deep", b"\xa1\xff"),
         ],
     )
     def test_a_poisoned_message_is_one_count_and_the_others_still_count(self, poison: bytes) -> None:

@@ -34,7 +34,7 @@ _LOAD = 2
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _FIRST_NODES = 64
-_LEAST_GROWTH = 256
+_LEAST_GROWTH = 128
 
 
 class Table(NamedTuple):

@@ -38,6 +38,7 @@ _FULL_ATTENTION = frozenset({"full_attention", "mla_attention", "sink_full_atten
 _TIERS = {"GPU": Tier.GPU, "CPU": Tier.CPU, "STORAGE": Tier.DISK, "DISK": Tier.DISK}
 _MASK_64 = (1 << 64) - 1
 _EMPTY_ARRAY = b"\x90"
+_NO_KEYS: tuple[int, ...] = ()
 _ROW = Layout("=QQ16x4xiBBB5x")
 """An `EVENT`: parent, seed, block_size, kind, tier, has_parent; a kernel fills in the rest."""
 _CLEARED_ROW = _ROW.pack(0, 0, 0, CLEARED, Tier.GPU, False)
@@ -96,6 +97,8 @@ class _ClearedArray(msgspec.Struct, array_like=True, tag="AllBlocksCleared", gc=
 _MapEvent = _StoredMap | _RemovedMap | _ClearedMap
 _ArrayEvent = _StoredArray | _RemovedArray | _ClearedArray
 _Event = _MapEvent | _ArrayEvent
+_STORED = (_StoredMap, _StoredArray)
+_REMOVED = (_RemovedMap, _RemovedArray)
 _TAGS = frozenset({"BlockStored", "BlockRemoved", "AllBlocksCleared"})
 
 
@@ -170,21 +173,21 @@ class EventDecoder:
         rows: list[bytes] = []
         hashes: list[msgspec.Raw | bytes] = []
         tokens: list[msgspec.Raw] = []
-        media: dict[int, list[int]] = {}
+        media: dict[int, Sequence[int]] = {}
         for event in decoded:
-            if isinstance(event, _ClearedMap | _ClearedArray):
+            if isinstance(event, _STORED):
+                tier, accepted = _tier(event.medium), self._classify(event.group_idx, event.kv_cache_spec_kind)
+            elif isinstance(event, _REMOVED):
+                tier, accepted = _tier(event.medium), self._classify(event.group_idx, None)
+            else:
                 rows.append(_CLEARED_ROW)
                 hashes.append(_EMPTY_ARRAY)
                 continue
-            tier = Tier.GPU if event.medium is None else _TIERS.get(event.medium.upper())
             if tier is None:
                 ignored[UNKNOWN_MEDIUM] += 1
-            elif not self._accepts(event):
+            elif not accepted:
                 ignored[OTHER_GROUP] += 1
-            elif isinstance(event, _RemovedMap | _RemovedArray):
-                rows.append(_ROW.pack(0, 0, 0, REMOVED, tier, False))
-                hashes.append(event.block_hashes)
-            else:
+            elif isinstance(event, _STORED):
                 seed, keys = self._identity(event)
                 if any(keys):
                     media[len(rows)] = keys
@@ -192,12 +195,13 @@ class EventDecoder:
                 rows.append(_ROW.pack(_word(parent), seed, event.block_size, STORED, tier, parent is not None))
                 hashes.append(event.block_hashes)
                 tokens.append(event.token_ids)
+            else:
+                rows.append(_ROW.pack(0, 0, 0, REMOVED, tier, False))
+                hashes.append(event.block_hashes)
         return _batch(b"".join(rows), b"".join(hashes), b"".join(tokens), media, ignored)
 
-    def _accepts(self, event: _StoredMap | _StoredArray | _RemovedMap | _RemovedArray) -> bool:
-        """Whether the event's group is full attention; without any word on that, whether it is the first."""
-        group = event.group_idx
-        kind = event.kv_cache_spec_kind if isinstance(event, _StoredMap | _StoredArray) else None
+    def _classify(self, group: int | None, kind: str | None) -> bool:
+        """Whether a group is full attention; without any word on that, whether it is the first."""
         if kind is None:
             return group is None or self._full_attention.get(group, group == 0)
         accepted = kind in _FULL_ATTENTION
@@ -205,13 +209,14 @@ class EventDecoder:
             self._full_attention[group] = accepted
         return accepted
 
-    def _identity(self, event: _StoredMap | _StoredArray) -> tuple[int, list[int]]:
+    def _identity(self, event: _StoredMap | _StoredArray) -> tuple[int, Sequence[int]]:
         """The chain seed of the event, and the media key of each block; no keys when there is no media."""
+        has_keys = event.extra_keys is not None and any(event.extra_keys)
+        if not has_keys and event.lora_id is None and not event.lora_name:
+            return self._seed, _NO_KEYS
         lora = event.lora_name or ("" if event.lora_id is None else f"lora_id:{event.lora_id}")
-        if not event.extra_keys or not any(event.extra_keys):
-            return (chain_seed(self._model, lora) if lora else self._seed), []
         salt, block_keys = read_extra_keys(
-            event.extra_keys, event.lora_name, starts_prompt=event.parent_block_hash is None
+            event.extra_keys or (), event.lora_name, starts_prompt=event.parent_block_hash is None
         )
         return chain_seed(self._model, lora, salt), block_keys
 
@@ -236,6 +241,10 @@ def _known_events_of(payload: bytes, ignored: Counter[str]) -> Iterator[_Event]:
             yield _decode_map(raw) if is_map else _decode_array(raw)
         else:
             ignored[UNKNOWN_EVENT] += 1
+
+
+def _tier(medium: str | None) -> int | None:
+    return Tier.GPU if medium is None else _TIERS.get(medium.upper())
 
 
 def _word(engine_hash: int | bytes | None) -> int:
