@@ -45,7 +45,7 @@ class Replicas:
         for rank in ranks:
             name = rank.spec.name
             running = self.subscribers.get(name)
-            if running is not None and (running.source, running.model) != (rank.events, rank.spec.base_model):
+            if running is not None and not _goes_on(running, rank):
                 self._unsubscribe(name)
                 running = None
             self.put(replace(rank.spec, reports_events=running is not None and running.heard))
@@ -93,3 +93,12 @@ class Replicas:
             subscriber.close()
             self._context.router.on_index_reset(name, self._context.clock())
             self._context.router.on_index_state(name, IndexState.NONE, self._context.clock())
+
+
+def _goes_on(running: KvSubscriber, rank: Rank) -> bool:
+    """Whether a subscription serves the replica that was identified again.
+
+    One without a connection does not: another process may have come back, with empty caches, and until it is heard its
+    replica must not be routed to by what the old one held.
+    """
+    return running.connected and (running.source, running.model) == (rank.events, rank.spec.base_model)
