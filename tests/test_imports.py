@@ -1,4 +1,4 @@
-"""The import rule: cli, app -> proxy, extproc, admin, engine, sim -> core <- scorers."""
+"""The import rule: cli, app -> proxy, extproc, admin, engine, sim -> core <- scorers, flow."""
 
 import ast
 from pathlib import Path
@@ -18,6 +18,7 @@ COMPILES = {"router.core.index.jit": {"pathlib"}}
 ALLOWED = {
     "router.core": {"router.core"},
     "scorers": {"router.core", "scorers"},
+    "flow": {"router.core", "flow"},
     "router.engine": {"router.core", "router.engine", "router.errors"},
     "router.proxy": {"router.core", "router.proxy", "router.errors"},
     "router.admin": {
@@ -31,12 +32,12 @@ ALLOWED = {
     "sim": {"router.core", "router.engine.prompts", "router.engine.api", "router.errors", "sim"},
 }
 
-APPLICATIONS = {"sim.demo", "sim.cli"}
+APPLICATIONS = {"sim.demo", "sim.cli", "sim.policies", "sim.bench", "sim.calibrate"}
 """Commands: they start the router from outside and may import all of it."""
 
 
 def modules():
-    for package in ("router", "scorers", "sim"):
+    for package in ("router", "scorers", "flow", "sim"):
         for path in sorted((ROOT / package).rglob("*.py")):
             yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
 
@@ -59,7 +60,7 @@ def test_imports_point_one_way(module, path):
     room = next((room for room in ALLOWED if within(module, [room])), None)
     if room is None or within(module, APPLICATIONS):
         return
-    ours = [name for name in imported(path) if within(name, ["router", "scorers", "sim"])]
+    ours = [name for name in imported(path) if within(name, ["router", "scorers", "flow", "sim"])]
     strays = [name for name in ours if not within(name, ALLOWED[room])]
     assert not strays, f"{module} may import {sorted(ALLOWED[room])}, not {strays}"
 

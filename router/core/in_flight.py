@@ -87,16 +87,16 @@ class InFlight:
         while queue and queue[0].dispatched_s <= before_s:
             self._prefilled(queue.popleft())
 
-    def give_up(self, before_s: float) -> int:
-        """Releases every request dispatched until ``before_s``; returns how many."""
-        given_up = 0
+    def give_up(self, before_s: float) -> list[Ticket]:
+        """Releases every request dispatched until ``before_s``."""
+        given_up = []
         while self._work:
             ticket, work = next(iter(self._work.items()))
             if work.dispatched_s > before_s:
                 break
             del self._work[ticket]
             self._release(work)
-            given_up += 1
+            given_up.append(ticket)
         return given_up
 
     def oldest_s(self) -> float | None:

@@ -7,12 +7,12 @@ refusal, in order.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from router.core.fleet import Fleet, ModelRef
+from router.core.fleet import Fleet, ModelRef, Slots
+from router.core.flow import Flow, Waiting
 from router.core.histogram import Histogram
 from router.core.in_flight import InFlight
 from router.core.index.batch import KvBatch
@@ -34,6 +34,7 @@ from router.core.types import (
     Usage,
 )
 from router.core.view import View
+from router.core.waiting_room import WaitingRoom
 
 _NOTHING_APPLIED = Applied(0, 0, 0, 0, 0, 0, 0)
 
@@ -61,6 +62,8 @@ class RouterStats:
     submitted: int = 0
     dispatched: int = 0
     refused: int = 0
+    withdrawn: int = 0
+    """Clients that left while their request waited."""
     ended: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     timed_out_in_flight: int = 0
     prompt_tokens: int = 0
@@ -78,9 +81,13 @@ class Router:
     """Index, load and profiles, driven by facts. Single-threaded: one shell calls it at a time."""
 
     def __init__(
-        self, profiles: Mapping[str, Profile], settings: RouterSettings | None = None, seed: int | None = None
+        self,
+        profiles: Mapping[str, Profile],
+        settings: RouterSettings | None = None,
+        seed: int | None = None,
+        flow: Flow | None = None,
     ) -> None:
-        """``profiles`` must have the key ``default``."""
+        """``profiles`` must have the key ``default``. Without a ``flow``, nothing waits."""
         self.settings = settings or RouterSettings()
         self.profiles = dict(profiles)
         self.fleet = Fleet()
@@ -88,35 +95,49 @@ class Router:
         self.load = Load()
         self.stats = RouterStats()
         self._random = Random(seed)
-        self._waiting: deque[tuple[Ticket, ModelRef | None, Chain | None]] = deque()
+        self._flow = flow or Flow()
+        self._room = WaitingRoom(self._flow)
+        self._refused: list[Ticket] = []
         self._in_flight = InFlight(self.load)
 
     def submit(self, request: Request, now: float) -> Ticket:
-        """Takes a request in; the next ``poll`` says what becomes of it."""
+        """Takes a request in; a ``poll`` says what becomes of it."""
+        ticket = Ticket(request, now)
+        number = self.stats.submitted
         self.stats.submitted += 1
         model = self.fleet.resolve(request.model)
+        if model is None:
+            self._refuse(ticket, self._unknown_model(request))
+            self._refused.append(ticket)
+            return ticket
         chain = None
-        if model is not None and request.prompt is not None:
+        if request.prompt is not None:
             chain = chain_of(request.prompt, model, request.cache_salt, self.fleet)
-        ticket = Ticket(request, now)
-        self._waiting.append((ticket, model, chain))
+        waiting = Waiting(ticket, model, chain, number, lambda: self._best_cached_tokens(waiting))
+        self._room.enter(waiting, self._replicas(), now)
         return ticket
 
     def poll(self, now: float) -> list[Ticket]:
         """The tickets that leave now, each with ``decision`` or ``refusal`` set, in order."""
-        self.stats.timed_out_in_flight += self._in_flight.give_up(now - self.settings.in_flight_timeout_s)
+        for ticket in self._in_flight.give_up(now - self.settings.in_flight_timeout_s):
+            self.stats.timed_out_in_flight += 1
+            self._room.ended(ticket, None, Outcome.TIMEOUT, now)
         self.index.expire(now)
-        leaving = []
-        while self._waiting:
-            ticket, model, chain = self._waiting.popleft()
-            self._decide(ticket, model, chain, now)
-            leaving.append(ticket)
-        return leaving
+        refused, self._refused = self._refused, []
+        return refused + self._room.leave(self._leave, self._replicas(), now)
+
+    def withdraw(self, ticket: Ticket, now: float) -> bool:
+        """The client of a waiting request is gone. False: it is not waiting."""
+        withdrawn = self._room.withdraw(ticket, now)
+        self.stats.withdrawn += withdrawn
+        return withdrawn
 
     def next_wakeup(self) -> float | None:
-        """When to poll again if nothing happens: the oldest request in flight may have to be given up."""
+        """When to poll again if nothing happens: a request in flight may have to be given up, a held one let in."""
         oldest_s = self._in_flight.oldest_s()
-        return None if oldest_s is None else oldest_s + self.settings.in_flight_timeout_s
+        overdue_s = None if oldest_s is None else oldest_s + self.settings.in_flight_timeout_s
+        times_s = (overdue_s, self._room.next_wakeup())
+        return min((time_s for time_s in times_s if time_s is not None), default=None)
 
     def on_response_start(self, ticket: Ticket, now: float) -> None:
         """The replica's first body byte arrived."""
@@ -128,6 +149,7 @@ class Router:
         """The request is over, however it ended. Ends after a timeout in flight are ignored."""
         if not self._in_flight.end(ticket):
             return
+        self._room.ended(ticket, usage, outcome, now)
         self.stats.ended[outcome] += 1
         if outcome is Outcome.OK:
             self.stats.e2e_s.observe(now - ticket.submitted_s)
@@ -191,30 +213,67 @@ class Router:
         """Requests that replicas are working on."""
         return len(self._in_flight)
 
-    def _decide(self, ticket: Ticket, model: ModelRef | None, chain: Chain | None, now: float) -> None:
-        request = ticket.request
+    @property
+    def waiting(self) -> int:
+        """Requests that have not left yet."""
+        return len(self._room)
+
+    def _leave(self, waiting: Waiting, now: float) -> bool:
+        """Decides or refuses the request. False: no replica has room, it stays."""
+        ticket, request = waiting.ticket, waiting.request
         profile = self.profiles.get(request.profile) or self.profiles["default"]
-        if model is None:
-            ticket.refusal = self._unknown_model(request)
-            self.stats.refused += 1
-            return
-        slots = profile.eligible(request, model, self.fleet)
+        slots = self._pinned(waiting, profile.eligible(request, waiting.model, self.fleet))
         if len(slots) == 0:
-            ticket.refusal = self._no_replica(model)
-            self.stats.refused += 1
-            return
-        candidates = look_up(chain, slots, self.fleet, self.index)
+            self._refuse(ticket, self._no_replica(waiting.model))
+            return True
+        candidates = look_up(waiting.chain, slots, self.fleet, self.index)
         view = View(self.load, slots, now)
+        if self._flow.gate is not None:
+            room = self._flow.gate.room(waiting, candidates, view)
+            if not room.any():
+                return False
+            if not room.all():
+                candidates = candidates.among(room)
+                view = View(self.load, candidates.slots, now)
         position, explanation = profile.choose(request, candidates, view, self._random)
-        slot = int(slots[position])
+        slot = int(candidates.slots[position])
         cached_tokens = int(candidates.cached_tokens[position])
         ticket.decision = Decision(self._spec(slot), cached_tokens, explanation)
-        self._in_flight.dispatch(ticket, slot, max(request.prompt_tokens - cached_tokens, 0), now)
+        ticket.dispatched_s = now
+        self._dispatched(waiting, slot, cached_tokens, now)
+        return True
+
+    def _dispatched(self, waiting: Waiting, slot: int, cached_tokens: int, now: float) -> None:
+        prompt_tokens = waiting.request.prompt_tokens
+        self._in_flight.dispatch(waiting.ticket, slot, max(prompt_tokens - cached_tokens, 0), now)
         self.stats.dispatched += 1
-        self.stats.prompt_tokens += request.prompt_tokens
+        self.stats.prompt_tokens += prompt_tokens
         self.stats.predicted_cached_tokens += cached_tokens
-        if chain is not None:
-            self._expect(chain, slot, now)
+        if waiting.chain is not None:
+            self._expect(waiting.chain, slot, now)
+
+    def _pinned(self, waiting: Waiting, slots: Slots) -> Slots:
+        """Only the replica that the request is pinned to, if it is among them."""
+        slot = self.fleet.slot(waiting.pinned) if waiting.pinned else None
+        return slots[slots == slot] if slot is not None and (slots == slot).any() else slots
+
+    def _best_cached_tokens(self, waiting: Waiting) -> int:
+        profile = self.profiles.get(waiting.request.profile) or self.profiles["default"]
+        slots = profile.eligible(waiting.request, waiting.model, self.fleet)
+        if len(slots) == 0:
+            return 0
+        return int(look_up(waiting.chain, slots, self.fleet, self.index).cached_tokens.max())
+
+    def _replicas(self) -> list[ReplicaSpec]:
+        """The healthy ones, for an admission."""
+        if not self._room.needs_replicas:
+            return []
+        routable = self.fleet.slots[self.fleet.routable[self.fleet.slots]]
+        return [self._spec(int(slot)) for slot in routable]
+
+    def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
+        ticket.refusal = refusal
+        self.stats.refused += 1
 
     def _expect(self, chain: Chain, slot: int, now: float) -> None:
         """The replica will hold this prompt in a moment: siblings should know now."""

@@ -129,6 +129,34 @@ class Prompt:
         return len(self.token_ids)
 
 
+@dataclass(slots=True, frozen=True)
+class ProgramHint:
+    """What a client says of the program that a request belongs to. Advice from a stranger: it may be wrong."""
+
+    id: str
+    step: str = ""
+    """This call's name in the program's graph."""
+    after: tuple[str, ...] = ()
+    """Steps that had to finish before this one."""
+    join: str = ""
+    """Siblings with the same name are waited for by one later step."""
+    width: int = 0
+    """How many siblings there are; 0: unknown."""
+    parent: str = ""
+    """The program that spawned this one."""
+    kind: str = ""
+    """Workflow or agent name: history is learned for each."""
+    remaining_steps: int | None = None
+    """LLM calls left on the longest path after this one."""
+    output_tokens: int | None = None
+    deadline_s: float | None = None
+    """On the router's clock."""
+    priority: int = 0
+    """Higher is more urgent."""
+    final: bool = False
+    """Nothing follows."""
+
+
 @dataclass(slots=True)
 class Request:
     """One request, ready to be routed."""
@@ -143,6 +171,8 @@ class Request:
     """The answer is sent token by token, so that its first byte marks the end of prefill."""
     cache_salt: str = ""
     session_id: str = ""
+    tenant: str = ""
+    program: ProgramHint | None = None
     profile: str = ""
     """Scheduling profile; empty means the default one."""
     subset: frozenset[str] | None = None
@@ -154,6 +184,12 @@ class Request:
     @property
     def prompt_tokens(self) -> int:
         return 0 if self.prompt is None else len(self.prompt.token_ids)
+
+    @property
+    def program_key(self) -> tuple[str, str]:
+        """(tenant, program). A request of which no program or session is known is a program of its own."""
+        name = self.program.id if self.program is not None else self.session_id
+        return self.tenant, name or f"request {self.id}"
 
 
 @dataclass(slots=True, frozen=True)
@@ -197,3 +233,4 @@ class Ticket:
     submitted_s: float
     decision: Decision | None = None
     refusal: Refusal | None = None
+    dispatched_s: float | None = None

@@ -44,6 +44,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def among(self, mask: NDArray[np.bool_]) -> Candidates:
+        """Those for which ``mask`` is true."""
+        return Candidates(self.slots[mask], self.fleet, self.held_tokens[:, mask])
+
     @property
     def cached_tokens(self) -> Column:
         """Prompt tokens held from the start of the prompt, in any tier."""

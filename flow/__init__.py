@@ -1,0 +1,1 @@
+"""Plug-ins of flow control: who goes first, when, and how many programs at once."""

@@ -1,0 +1,1 @@
+"""Admissions: which programs are let in. One file each."""

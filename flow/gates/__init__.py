@@ -1,0 +1,1 @@
+"""Gates: which replicas can start one more request. One file each."""

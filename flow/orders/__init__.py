@@ -1,0 +1,1 @@
+"""Orders: who of the waiting goes first. One file each."""

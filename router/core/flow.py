@@ -1,0 +1,135 @@
+"""Flow control as plug-ins: an admission lets programs in, an order ranks what waits, a gate says who can start more.
+
+    submitted ─► Admission ─► Queue, ranked by Order ─► Gate ─► Profile ─► dispatched
+
+A request's replica is chosen when it leaves, not when it comes. Each part may also watch what becomes of requests: it
+is then a `FlowObserver` as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.core.fleet import ModelRef
+from router.core.prefix import Chain
+from router.core.types import Outcome, ReplicaSpec, Request, Ticket, Usage
+from router.core.view import Candidates, View
+
+Rank = tuple[float, ...]
+"""Lower leaves first; equals leave in the order in which they were submitted."""
+
+Mask = NDArray[np.bool_]
+"""One value per candidate."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A request that has not left yet."""
+
+    ticket: Ticket
+    model: ModelRef
+    chain: Chain | None
+    number: int
+    """Of its submission: 0, 1, 2, ..."""
+    best_cached_tokens: Callable[[], int]
+    """Looks up how many of its prompt's tokens the replica that holds most of them holds now."""
+    pinned: str = ""
+    """The only replica that it may go to, while that one is healthy; an admission may set it. Empty: any."""
+
+    @property
+    def request(self) -> Request:
+        return self.ticket.request
+
+    @property
+    def lane(self) -> tuple[object, ...]:
+        """Requests with the same lane can go to the same replicas."""
+        request = self.ticket.request
+        return self.model, request.profile, request.subset, request.excluded, self.pinned
+
+
+class Order(Protocol):
+    """Says who goes first."""
+
+    name: str
+
+    def rank(self, waiting: Waiting, now: float) -> Rank: ...
+
+
+@runtime_checkable
+class Restless(Protocol):
+    """An order under which those who wait already may change places."""
+
+    def changed(self, now: float) -> bool:
+        """Whether all who wait must be ranked again, for what happened since this was last asked."""
+
+
+class Gate(Protocol):
+    """Says which replicas can usefully start one more request."""
+
+    name: str
+
+    def room(self, waiting: Waiting, candidates: Candidates, view: View) -> Mask: ...
+
+
+class Admission(Protocol):
+    """Holds requests of programs for which there is no memory."""
+
+    name: str
+
+    def enter(self, waiting: Waiting, replicas: Sequence[ReplicaSpec], now: float) -> bool:
+        """Whether the request may queue. False: it is held here until `release` returns it."""
+
+    def release(self, replicas: Sequence[ReplicaSpec], now: float) -> list[Waiting]:
+        """Held requests that may queue now; asked at every poll."""
+
+    def withdraw(self, waiting: Waiting) -> None:
+        """Forgets a held request."""
+
+    def next_wakeup(self) -> float | None:
+        """When to ask `release` again if nothing happens."""
+
+
+@runtime_checkable
+class FlowObserver(Protocol):
+    """Is told what becomes of requests."""
+
+    def submitted(self, waiting: Waiting, now: float) -> None: ...
+
+    def dispatched(self, waiting: Waiting, now: float) -> None:
+        """It left; ``waiting.ticket.decision`` says where to."""
+
+    def withdrawn(self, waiting: Waiting, now: float) -> None:
+        """It will not leave: its client is gone, or it was refused."""
+
+    def ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
+        """A dispatched request is over; ``ticket.dispatched_s`` says since when it ran."""
+
+
+class Fcfs:
+    """First come, first served."""
+
+    name = "fcfs"
+
+    def rank(self, waiting: Waiting, now: float) -> Rank:
+        return ()
+
+
+@dataclass(slots=True)
+class Flow:
+    """One way to queue. Its parts may keep state; a flow belongs to one router. As it stands here, nothing waits."""
+
+    order: Order = field(default_factory=Fcfs)
+    gate: Gate | None = None
+    """None: every replica can always start more."""
+    admission: Admission | None = None
+    """None: every program is let in."""
+
+    @property
+    def observers(self) -> list[FlowObserver]:
+        parts: tuple[object, ...] = (self.order, self.gate, self.admission)
+        return [part for part in parts if isinstance(part, FlowObserver)]

@@ -1,0 +1,1 @@
+"""How other routers choose a replica, as scorers of this one. One file each."""
