@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from router.core.scheduler import DispatchObserver, Scorer
-from router.core.types import Request, Scores
+from router.core.scheduler import DispatchObserver, EndObserver, Scorer
+from router.core.types import Request, Scores, Ticket, Usage
 from router.core.view import Candidates, View
 
 
@@ -36,9 +36,19 @@ class Guarded:
             try:
                 self._scorer.dispatched(request, candidates, position, now)
             except Exception as error:  # whatever a stranger's code raises
-                self._nothing(candidates, repr(error))
+                self._count(repr(error))
+
+    def ended(self, ticket: Ticket, usage: Usage | None, now: float) -> None:
+        if isinstance(self._scorer, EndObserver):
+            try:
+                self._scorer.ended(ticket, usage, now)
+            except Exception as error:  # whatever a stranger's code raises
+                self._count(repr(error))
 
     def _nothing(self, candidates: Candidates, why: str) -> Scores:
+        self._count(why)
+        return np.zeros(len(candidates))
+
+    def _count(self, why: str) -> None:
         self.mishaps += 1
         self.last_mishap = why
-        return np.zeros(len(candidates))

@@ -13,6 +13,15 @@ from scorers.in_flight_tokens import InFlightTokens
 from scorers.kv_utilisation import KvUtilisation
 from scorers.lora_affinity import LoraAffinity
 from scorers.no_hit_lru import NoHitLru
+from scorers.peers.aibrix_prefix_cache import AibrixPrefixCache
+from scorers.peers.autellix_locality import AutellixLocality
+from scorers.peers.dynamo_cost import DynamoCost
+from scorers.peers.dynamo_lmetric import DynamoLMetric
+from scorers.peers.llm_d_token_load import LlmDTokenLoad
+from scorers.peers.preble import Preble
+from scorers.peers.production_stack_prefixaware import ProductionStackPrefixaware
+from scorers.peers.smg_cache_aware import SmgCacheAware
+from scorers.peers.vllm_router_cache_aware import VllmRouterCacheAware
 from scorers.predicted_ttft import PredictedTtft
 from scorers.prefix_cache import PrefixCache
 from scorers.queue_depth import QueueDepth
@@ -22,15 +31,24 @@ from scorers.session_affinity import SessionAffinity
 SHIPPED: dict[str, type[Any]] = {
     scorer.name: scorer
     for scorer in (
+        AibrixPrefixCache,
+        AutellixLocality,
+        DynamoCost,
+        DynamoLMetric,
         InFlightTokens,
         KvUtilisation,
+        LlmDTokenLoad,
         LoraAffinity,
         NoHitLru,
+        Preble,
         PredictedTtft,
         PrefixCache,
+        ProductionStackPrefixaware,
         QueueDepth,
         RunningRequests,
         SessionAffinity,
+        SmgCacheAware,
+        VllmRouterCacheAware,
     )
 }
 

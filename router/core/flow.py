@@ -8,20 +8,23 @@ is then a `FlowObserver` as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.core.fleet import ModelRef
 from router.core.prefix import Chain
-from router.core.types import Outcome, ReplicaSpec, Request, Ticket, Usage
+from router.core.types import Outcome, Request, Ticket, Usage
 from router.core.view import Candidates, View
 
 Rank = tuple[float, ...]
 """Lower leaves first; equals leave in the order in which they were submitted."""
+
+ProgramKey = tuple[str, str]
+"""Tenant and program, as `Request.program_key` has it."""
 
 Mask = NDArray[np.bool_]
 """One value per candidate."""
@@ -36,14 +39,17 @@ class Waiting:
     chain: Chain | None
     number: int
     """Of its submission: 0, 1, 2, ..."""
-    best_cached_tokens: Callable[[], int]
-    """Looks up how many of its prompt's tokens the replica that holds most of them holds now."""
+    look_up_cached_tokens: Callable[[Waiting], int]
     pinned: str = ""
     """The only replica that it may go to, while that one is healthy; an admission may set it. Empty: any."""
 
     @property
     def request(self) -> Request:
         return self.ticket.request
+
+    def best_cached_tokens(self) -> int:
+        """How many of its prompt's tokens are held now by that replica, of those it may go to, that holds most."""
+        return self.look_up_cached_tokens(self)
 
     @property
     def lane(self) -> tuple[object, ...]:
@@ -52,20 +58,30 @@ class Waiting:
         return self.model, request.profile, request.subset, request.excluded, self.pinned
 
 
+class ReplicaMemory(NamedTuple):
+    """The KV memory of a healthy replica."""
+
+    name: str
+    capacity_tokens: float
+    used_tokens: float
+    """Held by running requests, by the last report."""
+
+
 class Order(Protocol):
     """Says who goes first."""
 
     name: str
 
-    def rank(self, waiting: Waiting, now: float) -> Rank: ...
+    def rank(self, waiting: Waiting, now: float) -> Rank:
+        """Asked when a request joins the queue. Who finds room at once is never ranked: learn from `FlowObserver`."""
 
 
 @runtime_checkable
 class Restless(Protocol):
     """An order under which those who wait already may change places."""
 
-    def changed(self, now: float) -> bool:
-        """Whether all who wait must be ranked again, for what happened since this was last asked."""
+    def moved(self, now: float) -> Iterable[ProgramKey]:
+        """Programs whose waiting requests must be ranked again, for what happened since this was last asked."""
 
 
 class Gate(Protocol):
@@ -81,10 +97,10 @@ class Admission(Protocol):
 
     name: str
 
-    def enter(self, waiting: Waiting, replicas: Sequence[ReplicaSpec], now: float) -> bool:
+    def enter(self, waiting: Waiting, replicas: Sequence[ReplicaMemory], now: float) -> bool:
         """Whether the request may queue. False: it is held here until `release` returns it."""
 
-    def release(self, replicas: Sequence[ReplicaSpec], now: float) -> list[Waiting]:
+    def release(self, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
         """Held requests that may queue now; asked at every poll."""
 
     def withdraw(self, waiting: Waiting) -> None:

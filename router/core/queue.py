@@ -1,17 +1,28 @@
 """What waits, in the order in which it leaves.
 
 Requests that can go to the same replicas share a lane: when its first finds no room, the others of the lane need not
-be asked. Each lane is a heap; who was withdrawn stays in it until it comes to the top.
+be asked. Each lane is a heap. Who left, was withdrawn or was ranked anew leaves an entry behind that no longer counts;
+it goes when it comes to the top, or when most entries are such.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from router.core.flow import Order, Rank, Restless, Waiting
+from router.core.flow import Order, ProgramKey, Rank, Restless, Waiting
 
-Lane = tuple[object, ...]
 _Entry = tuple[Rank, int, Waiting]
+
+_FEW_ENTRIES = 64
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    key: tuple[object, ...]
+    heap: list[_Entry] = field(default_factory=list)
+    waiting: int = 0
 
 
 class Queue:
@@ -20,42 +31,79 @@ class Queue:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._restless = order if isinstance(order, Restless) else None
-        self._lanes: dict[Lane, list[_Entry]] = {}
-        self._waiting: dict[int, Waiting] = {}
+        self._places: dict[Waiting, tuple[_Entry, _Lane]] = {}
+        """Of each who waits the entry that counts."""
+        self._programs: defaultdict[ProgramKey, dict[Waiting, None]] = defaultdict(dict)
+        """Who waits of each program, first come first; kept for a restless order only."""
+        self._lanes: dict[tuple[object, ...], _Lane] = {}
+        self._open: list[_Lane] = []
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._places)
 
     def put(self, waiting: Waiting, now: float) -> None:
-        self._waiting[waiting.number] = waiting
-        entry = (self._order.rank(waiting, now), waiting.number, waiting)
-        heappush(self._lanes.setdefault(waiting.lane, []), entry)
-
-    def first(self, closed: set[Lane]) -> Waiting | None:
-        """Who leaves next, lanes in ``closed`` aside."""
-        heads = [head for lane in list(self._lanes) if lane not in closed and (head := self._head(lane)) is not None]
-        return min(heads)[2] if heads else None
+        key = waiting.lane
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(key)
+        lane.waiting += 1
+        self._enter(waiting, lane, self._order.rank(waiting, now))
+        if self._restless is not None:
+            self._programs[waiting.request.program_key][waiting] = None
 
     def remove(self, waiting: Waiting) -> bool:
         """False: it was not here."""
-        return self._waiting.pop(waiting.number, None) is not None
+        place = self._places.pop(waiting, None)
+        if place is None:
+            return False
+        lane = place[1]
+        lane.waiting -= 1
+        if not lane.waiting:
+            del self._lanes[lane.key]
+        if self._restless is not None:
+            program = waiting.request.program_key
+            del self._programs[program][waiting]
+            if not self._programs[program]:
+                del self._programs[program]
+        return True
 
-    def rank_again(self, now: float) -> None:
-        """Puts everybody where the order wants them now, if it has changed its mind."""
-        if self._restless is None or not self._restless.changed(now):
-            return
-        self._lanes.clear()
-        for waiting in self._waiting.values():
-            entry = (self._order.rank(waiting, now), waiting.number, waiting)
-            self._lanes.setdefault(waiting.lane, []).append(entry)
-        for heap in self._lanes.values():
-            heapify(heap)
+    def open_lanes(self) -> None:
+        """From here on `first` looks at all lanes again."""
+        self._open = list(self._lanes.values())
 
-    def _head(self, lane: Lane) -> _Entry | None:
-        heap = self._lanes[lane]
-        while heap and heap[0][1] not in self._waiting:
+    def close_lane(self, waiting: Waiting) -> None:
+        """`first` passes over the request and those behind it in its lane, until `open_lanes`."""
+        self._open.remove(self._places[waiting][1])
+
+    def first(self, now: float) -> Waiting | None:
+        """Who leaves next, closed lanes aside."""
+        if self._restless is not None:
+            for program in self._restless.moved(now):
+                self._rank_again(program, now)
+        heads = [head for lane in self._open if (head := self._head(lane)) is not None]
+        return min(heads)[2] if heads else None
+
+    def _rank_again(self, program: ProgramKey, now: float) -> None:
+        for waiting in self._programs.get(program, ()):
+            (old_rank, _, _), lane = self._places[waiting]
+            rank = self._order.rank(waiting, now)
+            if rank != old_rank:
+                self._enter(waiting, lane, rank)
+
+    def _enter(self, waiting: Waiting, lane: _Lane, rank: Rank) -> None:
+        entry = (rank, waiting.number, waiting)
+        self._places[waiting] = (entry, lane)
+        heappush(lane.heap, entry)
+        if len(lane.heap) > 2 * lane.waiting + _FEW_ENTRIES:
+            lane.heap = [each for each in lane.heap if self._counts(each)]
+            heapify(lane.heap)
+
+    def _head(self, lane: _Lane) -> _Entry | None:
+        heap = lane.heap
+        while heap and not self._counts(heap[0]):
             heappop(heap)
-        if heap:
-            return heap[0]
-        del self._lanes[lane]
-        return None
+        return heap[0] if heap else None
+
+    def _counts(self, entry: _Entry) -> bool:
+        place = self._places.get(entry[2])
+        return place is not None and place[0] is entry

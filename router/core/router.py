@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from router.core.fleet import Fleet, ModelRef, Slots
-from router.core.flow import Flow, Waiting
+from router.core.flow import Flow, ReplicaMemory, Waiting
 from router.core.histogram import Histogram
 from router.core.in_flight import InFlight
 from router.core.index.batch import KvBatch
@@ -96,7 +96,7 @@ class Router:
         self.stats = RouterStats()
         self._random = Random(seed)
         self._flow = flow or Flow()
-        self._room = WaitingRoom(self._flow)
+        self._room = WaitingRoom(self._flow, self._leave, self._memories)
         self._refused: list[Ticket] = []
         self._in_flight = InFlight(self.load)
 
@@ -113,18 +113,18 @@ class Router:
         chain = None
         if request.prompt is not None:
             chain = chain_of(request.prompt, model, request.cache_salt, self.fleet)
-        waiting = Waiting(ticket, model, chain, number, lambda: self._best_cached_tokens(waiting))
-        self._room.enter(waiting, self._replicas(), now)
+        waiting = Waiting(ticket, model, chain, number, self._best_cached_tokens)
+        self._room.enter(waiting, now)
         return ticket
 
     def poll(self, now: float) -> list[Ticket]:
         """The tickets that leave now, each with ``decision`` or ``refusal`` set, in order."""
         for ticket in self._in_flight.give_up(now - self.settings.in_flight_timeout_s):
             self.stats.timed_out_in_flight += 1
-            self._room.ended(ticket, None, Outcome.TIMEOUT, now)
+            self._ended(ticket, None, Outcome.TIMEOUT, now)
         self.index.expire(now)
         refused, self._refused = self._refused, []
-        return refused + self._room.leave(self._leave, self._replicas(), now)
+        return refused + self._room.leave(now)
 
     def withdraw(self, ticket: Ticket, now: float) -> bool:
         """The client of a waiting request is gone. False: it is not waiting."""
@@ -149,7 +149,7 @@ class Router:
         """The request is over, however it ended. Ends after a timeout in flight are ignored."""
         if not self._in_flight.end(ticket):
             return
-        self._room.ended(ticket, usage, outcome, now)
+        self._ended(ticket, usage, outcome, now)
         self.stats.ended[outcome] += 1
         if outcome is Outcome.OK:
             self.stats.e2e_s.observe(now - ticket.submitted_s)
@@ -221,8 +221,8 @@ class Router:
     def _leave(self, waiting: Waiting, now: float) -> bool:
         """Decides or refuses the request. False: no replica has room, it stays."""
         ticket, request = waiting.ticket, waiting.request
-        profile = self.profiles.get(request.profile) or self.profiles["default"]
-        slots = self._pinned(waiting, profile.eligible(request, waiting.model, self.fleet))
+        profile = self._profile(request)
+        slots = self._eligible(waiting, profile)
         if len(slots) == 0:
             self._refuse(ticket, self._no_replica(waiting.model))
             return True
@@ -244,32 +244,42 @@ class Router:
         return True
 
     def _dispatched(self, waiting: Waiting, slot: int, cached_tokens: int, now: float) -> None:
-        prompt_tokens = waiting.request.prompt_tokens
-        self._in_flight.dispatch(waiting.ticket, slot, max(prompt_tokens - cached_tokens, 0), now)
-        self.stats.dispatched += 1
-        self.stats.prompt_tokens += prompt_tokens
-        self.stats.predicted_cached_tokens += cached_tokens
+        ticket, stats = waiting.ticket, self.stats
+        prompt_tokens = ticket.request.prompt_tokens
+        self._in_flight.dispatch(ticket, slot, max(prompt_tokens - cached_tokens, 0), now)
+        stats.dispatched += 1
+        stats.prompt_tokens += prompt_tokens
+        stats.predicted_cached_tokens += cached_tokens
         if waiting.chain is not None:
             self._expect(waiting.chain, slot, now)
 
-    def _pinned(self, waiting: Waiting, slots: Slots) -> Slots:
-        """Only the replica that the request is pinned to, if it is among them."""
-        slot = self.fleet.slot(waiting.pinned) if waiting.pinned else None
-        return slots[slots == slot] if slot is not None and (slots == slot).any() else slots
+    def _ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
+        self._room.ended(ticket, usage, outcome, now)
+        self._profile(ticket.request).ended(ticket, usage, now)
+
+    def _profile(self, request: Request) -> Profile:
+        return self.profiles.get(request.profile) or self.profiles["default"]
+
+    def _eligible(self, waiting: Waiting, profile: Profile) -> Slots:
+        """Where the request may go: only the replica that it is pinned to, if that one may serve it."""
+        slots = profile.eligible(waiting.request, waiting.model, self.fleet)
+        if not waiting.pinned:
+            return slots
+        pinned = slots[slots == self.fleet.slot(waiting.pinned)]
+        return pinned if len(pinned) else slots
 
     def _best_cached_tokens(self, waiting: Waiting) -> int:
-        profile = self.profiles.get(waiting.request.profile) or self.profiles["default"]
-        slots = profile.eligible(waiting.request, waiting.model, self.fleet)
-        if len(slots) == 0:
-            return 0
-        return int(look_up(waiting.chain, slots, self.fleet, self.index).cached_tokens.max())
+        slots = self._eligible(waiting, self._profile(waiting.request))
+        return int(look_up(waiting.chain, slots, self.fleet, self.index).cached_tokens.max()) if len(slots) else 0
 
-    def _replicas(self) -> list[ReplicaSpec]:
-        """The healthy ones, for an admission."""
-        if not self._room.needs_replicas:
-            return []
-        routable = self.fleet.slots[self.fleet.routable[self.fleet.slots]]
-        return [self._spec(int(slot)) for slot in routable]
+    def _memories(self) -> list[ReplicaMemory]:
+        """Of the healthy replicas, for an admission."""
+        load, memories = self.load, []
+        for slot in self.fleet.slots[self.fleet.routable[self.fleet.slots]].tolist():
+            capacity_tokens = float(load.capacity_tokens[slot])
+            used_tokens = float(load.kv_usage[slot]) * capacity_tokens
+            memories.append(ReplicaMemory(self._spec(slot).name, capacity_tokens, used_tokens))
+        return memories
 
     def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
         ticket.refusal = refusal

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from router.core.filters import Filter
 from router.core.fleet import Fleet, ModelRef, Slots
 from router.core.pickers import Picker
-from router.core.types import Request, Scores
+from router.core.types import Request, Scores, Ticket, Usage
 from router.core.view import Candidates, View
 
 
@@ -32,6 +32,14 @@ class DispatchObserver(Protocol):
 
     def dispatched(self, request: Request, candidates: Candidates, position: int, now: float) -> None:
         """The request goes to ``candidates[position]``."""
+
+
+@runtime_checkable
+class EndObserver(Protocol):
+    """A scorer that remembers what is in flight."""
+
+    def ended(self, ticket: Ticket, usage: Usage | None, now: float) -> None:
+        """A dispatched request is over, however it ended; ``ticket.decision`` says where it was."""
 
 
 class WeightedScorer(NamedTuple):
@@ -84,6 +92,7 @@ class Profile:
     picker: Picker
     _weights: NDArray[np.float64] = field(init=False)
     _observers: list[DispatchObserver] = field(init=False)
+    _end_observers: list[EndObserver] = field(init=False)
     _steady: list[Filter] = field(init=False)
     _by_request: list[Filter] = field(init=False)
     _steady_slots: dict[ModelRef, Slots] = field(init=False, default_factory=dict)
@@ -93,6 +102,7 @@ class Profile:
     def __post_init__(self) -> None:
         self._weights = np.array([each.weight for each in self.scorers])
         self._observers = [each.scorer for each in self.scorers if isinstance(each.scorer, DispatchObserver)]
+        self._end_observers = [each.scorer for each in self.scorers if isinstance(each.scorer, EndObserver)]
         self._steady = [each for each in self.filters if each.steady]
         self._by_request = [each for each in self.filters if not each.steady]
 
@@ -123,6 +133,11 @@ class Profile:
             observer.dispatched(request, candidates, position, view.now)
         explanation = self._explain(request, candidates, rated, totals, position) if request.explain else None
         return position, explanation
+
+    def ended(self, ticket: Ticket, usage: Usage | None, now: float) -> None:
+        """A request that this profile chose a replica for is over."""
+        for observer in self._end_observers:
+            observer.ended(ticket, usage, now)
 
     def _explain(
         self, request: Request, candidates: Candidates, rated: list[Scores], totals: Scores, position: int

@@ -2,10 +2,60 @@
 
 from __future__ import annotations
 
-from sim.policies import round_robin, weft
+from sim.policies import (
+    aibrix,
+    at_random,
+    atlas,
+    dynamo,
+    dynamo_lmetric,
+    dynamo_wspt,
+    fcfs,
+    least_load,
+    llm_d,
+    llm_d_las,
+    llm_d_token_load,
+    max_prefix,
+    oracle,
+    plas,
+    power_of_two,
+    preble,
+    production_stack,
+    program_fcfs,
+    round_robin,
+    session_affinity,
+    smg,
+    thunder_agent,
+    vllm_router,
+    weft,
+)
 from sim.policies.policy import Policy
 
-_MODULES = (round_robin, weft)
+_MODULES = (
+    round_robin,
+    at_random,
+    least_load,
+    power_of_two,
+    session_affinity,
+    max_prefix,
+    llm_d,
+    llm_d_token_load,
+    dynamo,
+    dynamo_lmetric,
+    smg,
+    vllm_router,
+    production_stack,
+    aibrix,
+    preble,
+    fcfs,
+    program_fcfs,
+    llm_d_las,
+    dynamo_wspt,
+    plas,
+    atlas,
+    thunder_agent,
+    oracle,
+    weft,
+)
 
 POLICIES: dict[str, Policy] = {module.POLICY.name: module.POLICY for module in _MODULES}
 

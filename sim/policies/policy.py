@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from flow.gates.step_budget import StepBudget
 from router.config import ProfileConfig
-from router.core.flow import Flow
+from router.core.flow import Flow, Order
 from router.core.router import Router
 from router.profiles import make_profile, shipped_profiles
 from sim.engine import EngineConfig
@@ -27,6 +28,20 @@ def no_queue(world: World) -> Flow:
     return Flow()
 
 
+def in_order(make_order: Callable[[], Order]) -> Callable[[World], Flow]:
+    """What the fleet cannot start usefully waits in this order: the gate is the same for all orders to compare."""
+
+    def make_flow(world: World) -> Flow:
+        return Flow(make_order(), gate_of(world))
+
+    return make_flow
+
+
+def gate_of(world: World) -> StepBudget:
+    """Weft's gate, told of the engine's step."""
+    return StepBudget(max_num_batched_tokens=world.engine.max_num_batched_tokens)
+
+
 @dataclass(slots=True, frozen=True)
 class Policy:
     name: str
@@ -37,6 +52,8 @@ class Policy:
     make_flow: Callable[[World], Flow] = no_queue
     kv_events: bool = True
     """False: its project routes by what it sent itself, without the replicas' KV events."""
+    hints: str | None = None
+    """The hints that it cannot do without, by their name in `sim.workloads.hints`. None: it takes what clients tell."""
 
     def make_router(self, world: World, seed: int) -> Router:
         if self.profile is None:

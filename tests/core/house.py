@@ -22,8 +22,8 @@ def prompt(*parts, exact=True):
 class House:
     """A router with replicas r0, r1, ... that report KV events."""
 
-    def __init__(self, replicas=2, profile="default", **spec):
-        self.router = Router(make_profiles({}, profile), RouterSettings(), seed=1)
+    def __init__(self, replicas=2, profile="default", flow=None, **spec):
+        self.router = Router(make_profiles({}, profile), RouterSettings(), seed=1, flow=flow)
         self.now = 100.0
         for number in range(replicas):
             self.add(f"r{number}", **spec)
