@@ -15,7 +15,9 @@ COMMANDS = {
     "check": ("router.commands.check", "Validate a configuration and connect to each replica."),
     "warm-up": ("router.commands.warm_up", "Compile the kernels now rather than at the first start."),
     "demo": ("sim.demo.command", "Round robin against KV-aware routing on simulated replicas."),
+    "bench": ("sim.bench.command", "Compare routing policies on simulated replicas."),
     "sim-replicas": ("sim.cli", "Serve simulated vLLM replicas."),
+    "sim": ("sim.group", "Fit the engine model to a live replica: weft sim calibrate URL."),
 }
 """Module and help of each command. A module is imported when its command is used: `serve` needs no simulator."""
 

@@ -6,35 +6,35 @@ strangers: bounded in size, and never a reason to refuse a request.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable
+from dataclasses import replace
 
 from router.core.types import Prompt, Request
-from router.engine.api import ApiRequest, read_body
+from router.engine.api import ApiRequest, Body, read_body
 from router.engine.prompts.maker import PromptMaker
+from router.hints.reader import HintReader
+from router.hints.settings import IdentitySettings
+from router.hints.tenants import granted_priority, tenant_of
 
 Headers = list[tuple[bytes, bytes]]
+Named = dict[bytes, bytes]
 
-MAX_SESSION_ID_CHARS = 256
-
-SESSION_HEADERS = (
-    b"x-session-id",
-    b"x-program-id",
-    b"x-claude-code-session-id",
-    b"x-dynamo-session-id",
-    b"session-id",
-    b"session_id",
-    b"x-session-affinity",
-    b"x-smg-routing-key",
-    b"x-correlation-id",
-)
-"""Headers by which agent tools name a session, the most specific first."""
+_MAX_TEXT_BYTES = 256
 
 
 class Intake:
     """Reads requests. ``read`` answers at once when the prompt is cheap to tokenise."""
 
-    def __init__(self, prompts: PromptMaker) -> None:
+    def __init__(self, prompts: PromptMaker, identity: IdentitySettings | None = None) -> None:
         self._prompts = prompts
+        self._identity = identity or IdentitySettings()
+        self._hints = HintReader(self._identity)
+
+    @property
+    def warnings(self) -> Counter[str]:
+        """Hints that were malformed and left out, by ``<header or field>: <reason>``."""
+        return self._hints.warnings
 
     def read(self, path: str, headers: Headers, body: bytes) -> Request | Awaitable[Request]:
         """Raises ApiError 400 for a body that no replica could accept.
@@ -43,14 +43,24 @@ class Intake:
         """
         named = dict(headers)
         if not body and _is_not_json(named):
-            return _request(named)
+            return self._identified(_request(named), headers, named)
         api = read_body(path, body)
-        request = _request(named, api)
+        request = self._identified(_request(named, api), headers, named, api.body)
         prompt = self._prompts.make(api)
         if prompt is None or isinstance(prompt, Prompt):
             request.prompt = prompt
             return request
         return _with_prompt(request, prompt)
+
+    def _identified(self, request: Request, headers: Headers, named: Named, body: Body | None = None) -> Request:
+        """With whose it is, and what it belongs to."""
+        request.tenant = tenant_of(headers, self._identity, self.warnings)
+        program, request.session_id = self._hints.read(named, body)
+        if program is not None and program.priority:
+            granted = granted_priority(program.priority, request.tenant, self._identity)
+            program = replace(program, priority=granted)
+        request.program = program
+        return request
 
 
 async def _with_prompt(request: Request, prompt: Awaitable[Prompt | None]) -> Request:
@@ -58,15 +68,14 @@ async def _with_prompt(request: Request, prompt: Awaitable[Prompt | None]) -> Re
     return request
 
 
-def _is_not_json(headers: dict[bytes, bytes]) -> bool:
+def _is_not_json(headers: Named) -> bool:
     return b"json" not in headers.get(b"content-type", b"json")
 
 
-def _request(headers: dict[bytes, bytes], api: ApiRequest | None = None) -> Request:
+def _request(headers: Named, api: ApiRequest | None = None) -> Request:
     request = Request(
         id=_text(headers.get(b"x-request-id", b"")),
         model="",
-        session_id=_session_id(headers),
         profile=_text(headers.get(b"x-weft-profile", b"")),
         explain=headers.get(b"x-weft-explain", b"").lower() in (b"1", b"true"),
     )
@@ -75,17 +84,8 @@ def _request(headers: dict[bytes, bytes], api: ApiRequest | None = None) -> Requ
         request.max_tokens = api.max_tokens
         request.streams = api.stream
         request.cache_salt = api.cache_salt
-        request.session_id = request.session_id or api.session_id
     return request
 
 
-def _session_id(headers: dict[bytes, bytes]) -> str:
-    for name in SESSION_HEADERS:
-        value = headers.get(name)
-        if value:
-            return _text(value)
-    return ""
-
-
 def _text(value: bytes) -> str:
-    return value[:MAX_SESSION_ID_CHARS].decode("latin-1")
+    return value[:_MAX_TEXT_BYTES].decode("latin-1")

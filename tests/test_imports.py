@@ -20,6 +20,7 @@ ALLOWED = {
     "scorers": {"router.core", "scorers"},
     "flow": {"router.core", "flow"},
     "router.engine": {"router.core", "router.engine", "router.errors"},
+    "router.hints": {"router.core", "router.engine.api", "router.hints"},
     "router.proxy": {"router.core", "router.proxy", "router.errors"},
     "router.admin": {
         "router.core",

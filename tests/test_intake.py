@@ -9,7 +9,8 @@ from router.core.types import Prompt
 from router.engine.prompts.maker import PromptMaker
 from router.engine.prompts.text import TextPrompts
 from router.errors import ApiError
-from router.intake import SESSION_HEADERS, Intake
+from router.hints.settings import IdentitySettings
+from router.intake import Intake
 
 BODY = {
     "model": "m",
@@ -47,18 +48,45 @@ def test_no_model_is_an_empty_name(read):
     assert read(model=None).model == ""
 
 
-@pytest.mark.parametrize("name", SESSION_HEADERS)
-def test_every_session_header_of_agent_tools_is_understood(read, name):
-    assert read([(name, b"abc")]).session_id == "abc"
+def test_headers_are_believed_before_the_body(read):
+    assert read([(b"x-session-id", b"from the header")]).session_id == "from the header"
 
 
-def test_the_more_specific_session_header_wins(read):
-    assert read([(b"x-correlation-id", b"trace"), (b"x-session-id", b"session")]).session_id == "session"
+def test_the_program_is_known_by_header_or_body(read):
+    hinted = read([(b"x-program-id", b"run-1"), (b"x-program-step", b"plan")]).program
+    assert (hinted.id, hinted.step) == ("run-1", "plan")
+    assert read(program_id="run-2").program.id == "run-2"
+    assert read().program.id == "from the body"
 
 
-def test_hints_from_strangers_are_cut_to_size(read):
-    request = read([(b"x-session-id", b"\xff" * 10_000), (b"x-weft-profile", b"p" * 10_000)])
-    assert len(request.session_id) == len(request.profile) == 256
+def test_a_request_that_says_nothing_has_no_program(read):
+    request = read(session_id=None)
+    assert (request.program, request.session_id, request.tenant) == (None, "", "")
+
+
+def test_requests_with_different_keys_are_of_different_tenants(read):
+    first, second, again = (read([(b"authorization", b"Bearer " + key)]).tenant for key in (b"a", b"b", b"a"))
+    assert first == again != second
+
+
+def test_a_priority_is_granted_by_configuration_alone():
+    settings = IdentitySettings(tenant_header="x-weft-tenant", max_priority_of={"paying": 5})
+    intake = Intake(PromptMaker(TextPrompts()), settings)
+
+    def priority(tenant, asked):
+        headers = [(b"x-weft-tenant", tenant), (b"x-program-id", b"p"), (b"x-program-priority", asked)]
+        return intake.read("/v1/completions", headers, b'{"prompt": "a"}').program.priority
+
+    assert [priority(b"paying", b"3"), priority(b"paying", b"9")] == [3, 5]
+    assert [priority(b"stranger", b"9"), priority(b"stranger", b"-9")] == [0, -9]
+
+
+def test_malformed_hints_are_counted_and_left_out():
+    intake = Intake(PromptMaker(TextPrompts()))
+    headers = [(b"x-program-id", b"i" * 10_000), (b"x-session-id", b"\xff"), (b"x-weft-profile", b"p" * 10_000)]
+    request = intake.read("/v1/completions", headers, b'{"prompt": "a"}')
+    assert (request.program, request.session_id, len(request.profile)) == (None, "", 256)
+    assert intake.warnings == {"x-program-id: too long": 1, "x-session-id: not printable ASCII": 1}
 
 
 def test_explanations_are_given_on_request_only(read):

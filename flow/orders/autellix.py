@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Protocol
@@ -81,7 +81,7 @@ class AutellixOrder:
         call = self._calls[waiting.ticket]
         return call.queue, call.since_s
 
-    def moved(self, now: float) -> Iterable[ProgramKey]:
+    def moved(self, now: float) -> Collection[ProgramKey]:
         moved = []
         while self._starving and self._starving[0][0] <= now:
             _, key = heappop(self._starving)

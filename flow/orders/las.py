@@ -14,7 +14,7 @@ strategy_las.go, strategy.go).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import exp2
 
@@ -62,7 +62,7 @@ class LeastAttainedService:
     def rank(self, waiting: Waiting, now: float) -> Rank:
         return (-self._scores.get(waiting.request.program_key, 0.0),)
 
-    def moved(self, now: float) -> Iterable[ProgramKey]:
+    def moved(self, now: float) -> Collection[ProgramKey]:
         if not self._stale:
             return ()
         self._stale = False

@@ -8,7 +8,7 @@ is then a `FlowObserver` as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -80,8 +80,17 @@ class Order(Protocol):
 class Restless(Protocol):
     """An order under which those who wait already may change places."""
 
-    def moved(self, now: float) -> Iterable[ProgramKey]:
+    def moved(self, now: float) -> Collection[ProgramKey]:
         """Programs whose waiting requests must be ranked again, for what happened since this was last asked."""
+
+
+@runtime_checkable
+class Prioritising(Protocol):
+    """An order that goes on inside the engine, for replicas that schedule by priority."""
+
+    def engine_priority(self, waiting: Waiting) -> int | None:
+        """Asked when the request leaves. Lower is earlier, 0 is usual; a few buckets serve better than many values.
+        None: the replica is told nothing."""
 
 
 class Gate(Protocol):
@@ -135,6 +144,17 @@ class Fcfs:
         return ()
 
 
+@dataclass(slots=True, frozen=True)
+class QueueLimits:
+    """Who has to wait and would be one too many is refused. None: as many, or as long, as it takes."""
+
+    max_waiting: int | None = None
+    max_waiting_per_tenant: int | None = None
+    max_waiting_of: Mapping[str, int] = field(default_factory=dict)
+    """The same for single tenants."""
+    max_wait_s: float | None = None
+
+
 @dataclass(slots=True)
 class Flow:
     """One way to queue. Its parts may keep state; a flow belongs to one router. As it stands here, nothing waits."""
@@ -144,6 +164,7 @@ class Flow:
     """None: every replica can always start more."""
     admission: Admission | None = None
     """None: every program is let in."""
+    limits: QueueLimits = field(default_factory=QueueLimits)
 
     @property
     def observers(self) -> list[FlowObserver]:

@@ -8,6 +8,7 @@ it goes when it comes to the top, or when most entries are such.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -77,18 +78,31 @@ class Queue:
 
     def first(self, now: float) -> Waiting | None:
         """Who leaves next, closed lanes aside."""
-        if self._restless is not None:
-            for program in self._restless.moved(now):
-                self._rank_again(program, now)
+        if self._restless is not None and (moved := self._restless.moved(now)):
+            self._rank_again(moved, now)
         heads = [head for lane in self._open if (head := self._head(lane)) is not None]
         return min(heads)[2] if heads else None
 
-    def _rank_again(self, program: ProgramKey, now: float) -> None:
-        for waiting in self._programs.get(program, ()):
-            (old_rank, _, _), lane = self._places[waiting]
-            rank = self._order.rank(waiting, now)
-            if rank != old_rank:
-                self._enter(waiting, lane, rank)
+    def _rank_again(self, programs: Collection[ProgramKey], now: float) -> None:
+        if 2 * len(programs) > len(self._programs):
+            self._rank_all_again(now)
+            return
+        for program in programs:
+            for waiting in self._programs.get(program, ()):
+                (old_rank, _, _), lane = self._places[waiting]
+                rank = self._order.rank(waiting, now)
+                if rank != old_rank:
+                    self._enter(waiting, lane, rank)
+
+    def _rank_all_again(self, now: float) -> None:
+        for lane in self._lanes.values():
+            lane.heap = []
+        for waiting, (_, lane) in self._places.items():
+            entry = (self._order.rank(waiting, now), waiting.number, waiting)
+            self._places[waiting] = (entry, lane)
+            lane.heap.append(entry)
+        for lane in self._lanes.values():
+            heapify(lane.heap)
 
     def _enter(self, waiting: Waiting, lane: _Lane, rank: Rank) -> None:
         entry = (rank, waiting.number, waiting)

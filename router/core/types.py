@@ -134,6 +134,7 @@ class ProgramHint:
     """What a client says of the program that a request belongs to. Advice from a stranger: it may be wrong."""
 
     id: str
+    """Empty: the client does not name its program, but says something of the call."""
     step: str = ""
     """This call's name in the program's graph."""
     after: tuple[str, ...] = ()
@@ -149,8 +150,8 @@ class ProgramHint:
     remaining_steps: int | None = None
     """LLM calls left on the longest path after this one."""
     output_tokens: int | None = None
-    deadline_s: float | None = None
-    """On the router's clock."""
+    deadline_in_s: float | None = None
+    """When the program should be done, counted from the arrival of this call."""
     priority: int = 0
     """Higher is more urgent."""
     final: bool = False
@@ -209,11 +210,16 @@ class Decision:
     cached_tokens: int
     """Prompt tokens that the replica is expected not to compute."""
     explanation: Explanation | None = None
+    priority: int | None = None
+    """For an engine that schedules by priority: lower is earlier. None: it is told nothing."""
 
 
 class RefusalReason(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     NO_REPLICA = "no_replica"
+    QUEUE_FULL = "queue_full"
+    TENANT_QUEUE_FULL = "tenant_queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
 
 
 @dataclass(slots=True, frozen=True)

@@ -15,7 +15,7 @@ import msgspec
 
 from router.errors import ApiError
 
-MAX_SESSION_ID_CHARS = 256
+MAX_USER_CHARS = 256
 _MAX_MAX_TOKENS = 2**31 - 1
 _MAX_LENIENT_BYTES = 1 << 20
 _ABSENT = msgspec.Raw()
@@ -55,8 +55,13 @@ class Body(msgspec.Struct, gc=False):
     session_id: Any = None
     prompt_cache_key: Any = None
     conversation: Any = None
+    program_id: Any = None
+    parent_program_id: Any = None
+    job_id: Any = None
+    is_last_step: Any = None
     metadata: msgspec.Raw = _ABSENT
     vllm_xargs: msgspec.Raw = _ABSENT
+    nvext: msgspec.Raw = _ABSENT
     user: Any = None
 
     messages: msgspec.Raw = _ABSENT
@@ -97,8 +102,6 @@ class ApiRequest(msgspec.Struct, gc=False, frozen=True):
     stream: bool
     max_tokens: int | None
     cache_salt: str
-    session_id: str
-    """What the body offers to recognise a session by, "" when nothing does; at most 256 characters."""
     user: str
     """The end user; one value may stand for very many sessions."""
     body: Body
@@ -124,7 +127,6 @@ def read_body(path: str, body: bytes) -> ApiRequest:
         _boolean(fields.stream, "stream", False),
         _max_tokens(fields),
         _string(fields.cache_salt, "cache_salt") or "",
-        _session_id(fields),
         _bounded(fields.user),
         fields,
     )
@@ -224,33 +226,9 @@ def _boolean(value: Any, param: str, default: bool) -> bool:
     return read
 
 
-def _session_id(fields: Body) -> str:
-    """The first of the fields by which clients tell one conversation from another."""
-    direct = _bounded(fields.session_id) or _bounded(fields.prompt_cache_key)
-    if direct:
-        return direct
-    if fields.vllm_xargs and (found := _member(fields.vllm_xargs, "session_id")):
-        return found
-    if fields.conversation is not None:
-        named = fields.conversation
-        if found := _bounded(named.get("id") if isinstance(named, dict) else named):
-            return found
-    if fields.metadata:
-        return _member(fields.metadata, "session_id") or _member(fields.metadata, "user_id")
-    return ""
-
-
-def _member(raw: msgspec.Raw, name: str) -> str:
-    try:
-        members = msgspec.json.decode(raw)
-    except (ValueError, RecursionError):
-        return ""
-    return _bounded(members.get(name)) if isinstance(members, dict) else ""
-
-
 def _bounded(value: Any) -> str:
     """A string that can serve as an identifier, else ""."""
-    if not isinstance(value, str) or len(value) > MAX_SESSION_ID_CHARS:
+    if not isinstance(value, str) or len(value) > MAX_USER_CHARS:
         return ""
     return value if value.isascii() or _is_unicode(value) else ""
 

@@ -34,22 +34,28 @@ class Slo:
     """For the program that a call belongs to."""
 
 
-def measure(run: Run, step_time: StepTime, slo: Slo | None = None) -> Row:
-    """All figures of a run. Equal runs give equal rows: the routers' CPU time, which differs, is not among them."""
-    calls = run.calls
-    row: Row = {"replicas": len(run.replicas), "requests": len(calls), "programs": len(run.programs)}
-    row |= _spread("completion", (program.completion_s for program in run.programs))
+def measure(run: Run, step_time: StepTime, slo: Slo | None = None, counted: Run | None = None) -> Row:
+    """All figures of a run. Equal runs give equal rows: the routers' CPU time, which differs, is not among them.
+
+    ``counted``: the calls and programs that times, goodput and fairness are of, if not of all. Caches and replicas are
+    those of the whole run.
+    """
+    counted = counted or run
+    calls = counted.calls
+    row: Row = {"replicas": len(run.replicas), "requests": len(run.calls), "programs": len(run.programs)}
+    row["counted_programs"] = len(counted.programs)
+    row |= _spread("completion", (program.completion_s for program in counted.programs))
     row |= _spread("ttft", (call.ttft_s for call in calls))
     row |= _spread("tpot", (tpot_s for call in calls if (tpot_s := call.tpot_s) is not None))
     row |= _spread("e2e", (call.e2e_s for call in calls))
     row |= _spread("queue_wait", (call.queue_wait_s for call in calls))
     row |= _caches(run)
     row |= _replicas(run)
-    row |= fairness(run, step_time)
-    row["goodput_fraction"] = _good_share(run, slo or Slo())
-    row["output_tokens_per_s"] = _ratio(sum(call.output_tokens for call in calls), run.makespan_s)
+    row |= fairness(counted, step_time)
+    row["goodput_fraction"] = _good_share(counted, slo or Slo())
+    row["output_tokens_per_s"] = _ratio(sum(call.output_tokens for call in run.calls), run.makespan_s)
     row["makespan_s"] = run.makespan_s
-    row["refusals"] = sum(call.refusals for call in calls)
+    row["refusals"] = sum(call.refusals for call in run.calls)
     return row
 
 

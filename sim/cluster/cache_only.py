@@ -65,10 +65,18 @@ class CacheReplay:
     """Routes prompts one after the other and keeps the caches."""
 
     def __init__(
-        self, router: Router, replicas: int, capacity_blocks: int | None, block_size_tokens: int = 512
+        self,
+        router: Router,
+        replicas: int,
+        capacity_blocks: int | None,
+        block_size_tokens: int = 512,
+        *,
+        kv_events: bool = True,
     ) -> None:
-        """A router that knows no replica yet, and the blocks that each cache can hold; None: unbounded."""
+        """A router that knows no replica yet, and the blocks that each cache can hold; None: unbounded. Without KV
+        events the router goes by what it sent."""
         self._router = router
+        self._kv_events = kv_events
         self._block_size = block_size_tokens
         self._seed = chain_seed(_MODEL)
         self._caches = [LruCache(capacity_blocks) for _ in range(replicas)]
@@ -109,7 +117,7 @@ class CacheReplay:
         batches = [self._stored(hashes, tokens, first, end) for first, end in _stretches(new, whole)]
         if evicted:
             batches.append(KvBatch.removed(evicted))
-        if batches:
+        if batches and self._kv_events:
             self._router.on_kv_events(str(replica), KvBatch.join(batches), self._now)
         return hits
 
@@ -141,11 +149,11 @@ class CacheReplay:
             models=(_MODEL,),
             block_size_tokens=self._block_size,
             capacity_blocks=capacity_blocks,
-            reports_events=True,
+            reports_events=self._kv_events,
         )
         self._router.on_replica(spec, self._now)
         self._router.on_health(name, Health.HEALTHY, self._now)
-        self._router.on_index_state(name, IndexState.SYNCED, self._now)
+        self._router.on_index_state(name, IndexState.SYNCED if self._kv_events else IndexState.NONE, self._now)
 
 
 @dataclass(slots=True)

@@ -6,14 +6,9 @@ from dataclasses import dataclass, field
 
 import sim.engine as engine
 from router.core import types as core
-from router.core.index.hashing import hash_blocks
 from sim.cluster.progress import Progress
 from sim.cluster.record import CallRecord
-from sim.cluster.tokens import render
 from sim.workloads.program import Step
-
-_ENGINE_SEED = 1
-"""Of the engines' own block hashes. All replicas share it, so that a call's blocks are hashed once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,17 +25,16 @@ class Call:
     ticket: core.Ticket | None = field(default=None)
 
 
-def make_call(progress: Progress, step: Step, number: int, sent_s: float, model: str, block_size_tokens: int) -> Call:
-    tokens = render(step)
+def make_call(progress: Progress, step: Step, number: int, sent_s: float, model: str) -> Call:
+    tokens, hashes = progress.renderer.render(step)
     prompt = core.Prompt(tokens[: step.prompt_tokens])
-    hashes = hash_blocks(tokens, block_size_tokens, _ENGINE_SEED)
     name = str(number)
     return Call(
         progress,
         step,
         CallRecord(progress.program, step, sent_s),
         core.Request(name, model, prompt, max_tokens=step.output_tokens, streams=True),
-        engine.Request(name, step.prompt_tokens, step.output_tokens, hashes.tolist()),
+        engine.Request(name, step.prompt_tokens, step.output_tokens, hashes),
         tokens,
         hashes,
     )

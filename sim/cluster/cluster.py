@@ -29,23 +29,13 @@ from sim.cluster.progress import Progress
 from sim.cluster.record import ProgramRecord, ReplicaRecord, Run
 from sim.cluster.replica import Replica
 from sim.cluster.timeline import Timeline
+from sim.cluster.tokens import Renderer
+from sim.workloads.hints import Hint, session_hint
 from sim.workloads.program import Program, Step
-
-Hint = Callable[[core.Request, Program, Step], None]
-"""Tells the router what the client knows of a call's program, by filling in the request's fields."""
-
-
-def session_hint(request: core.Request, program: Program, step: Step) -> None:
-    """The least that an agent tells: which session a call belongs to."""
-    request.session_id = program.id
-
-
-def no_hint(request: core.Request, program: Program, step: Step) -> None:
-    """The client tells nothing."""
 
 
 class Cluster:
-    """Serves programs once, from beginning to end."""
+    """Serves programs, from beginning to end."""
 
     def __init__(
         self,
@@ -62,6 +52,7 @@ class Cluster:
         self._random = Random(seed)
         self._memory = FleetMemory()
         self._run = Run()
+        self._began_s = 0.0
         self._calls: dict[engine.Request, Call] = {}
         """Those that are in a replica."""
         self._sent = self._unfinished = 0
@@ -78,21 +69,19 @@ class Cluster:
         self._feeds = self._connect(config.kv_events) if config.kv_events is not None else []
 
     def run(self, programs: Sequence[Program], in_flight: int | None = None) -> Run:
-        """Serve all programs. Open loop: each starts at its arrival. Closed loop: ``in_flight`` of them at a time, in
-        their order, whatever their arrivals.
+        """Serve all programs, each from its arrival on; with ``in_flight``, at most so many at a time, in their order.
 
-        Raises ValueError when a program is malformed or a prompt is too long for the engine.
+        A later call goes on from there: arrivals count from the end of the run before, and what is told of replicas
+        from the very start. Raises ValueError when a program is malformed or a prompt is too long for the engine.
         """
         if len({program.id for program in programs}) < len(programs):
             raise ValueError("two programs have the same id: give each its own")
+        self._run = Run()
         self._unfinished = len(programs)
-        if in_flight is None:
-            for program in programs:
-                self._timeline.at(program.arrival_s, self._start, program)
-        else:
-            self._backlog.extend(programs)
-            for _ in range(min(in_flight, len(programs))):
-                self._start(self._backlog.popleft())
+        self._began_s = self._timeline.now
+        self._backlog.extend(programs)
+        for _ in range(min(in_flight or len(programs), len(programs))):
+            self._start_next()
         self._begin_reports()
         self._timeline.run()
         return self._finish()
@@ -118,14 +107,18 @@ class Cluster:
         for work in result.finished:
             self._timeline.after(network_s, self._end, self._calls.pop(work))
 
+    def _start_next(self) -> None:
+        program = self._backlog.popleft()
+        self._timeline.at(self._began_s + program.arrival_s, self._start, program)
+
     def _start(self, program: Program) -> None:
-        progress = Progress(program, self._timeline.now)
+        progress = Progress(program, self._timeline.now, Renderer(self._config.engine.block_size_tokens))
         for step in progress.first_steps():
             self._timeline.after(step.wait_s, self._send, progress, step)
 
     def _send(self, progress: Progress, step: Step) -> None:
         config, now = self._config, self._timeline.now
-        call = make_call(progress, step, self._sent, now, config.model, config.engine.block_size_tokens)
+        call = make_call(progress, step, self._sent, now, config.model)
         self._sent += 1
         self._hint(call.request, progress.program, step)
         call.record.router = self._random.randrange(config.routers) if config.routers > 1 else 0
@@ -133,9 +126,10 @@ class Cluster:
 
     def _dispatch(self, call: Call, name: str) -> None:
         replica = self._replicas[int(name)]
-        call.record.replica = replica.number
+        call.record.replica, call.record.dispatched_s = replica.number, self._timeline.now
         self._calls[call.work] = call
-        self._timeline.after(self._config.network_s, replica.submit, call.work)
+        way_s = self._config.network_s + self._config.engine.frontend.delay_s(call.work.prompt_tokens)
+        self._timeline.after(way_s, replica.submit, call.work)
 
     def _end(self, call: Call) -> None:
         record, work, now = call.record, call.work, self._timeline.now
@@ -155,7 +149,7 @@ class Cluster:
         self._run.programs.append(ProgramRecord(progress.program, progress.started_s, self._timeline.now))
         self._unfinished -= 1
         if self._backlog:
-            self._start(self._backlog.popleft())
+            self._start_next()
 
     def _publish(self, replica: Replica, events: list[engine.KvEvent]) -> None:
         block_size = self._config.engine.block_size_tokens

@@ -17,6 +17,8 @@ class FleetMemory:
         self._count = 0
 
     def add(self, hashes: Hashes) -> None:
+        """Enter blocks that follow each other."""
+        hashes = hashes[self.prefix_blocks(hashes) :]
         while 2 * (self._count + len(hashes)) > len(self._set):
             larger = np.zeros(2 * len(self._set), np.uint64)
             _add_entry(larger, self._set)

@@ -46,16 +46,17 @@ class Gateway:
 
     def response_started(self, call: Call) -> None:
         self._router.on_response_start(_ticket(call), self._timeline.now)
+        self._poll_for_waiting()
 
     def response_ended(self, call: Call) -> None:
         work = call.work
         usage = Usage(work.prompt_tokens, work.cached_tokens, work.output_tokens)
         self._router.on_response_end(_ticket(call), usage, Outcome.OK, self._timeline.now)
-        self._poll()
+        self._poll_for_waiting()
 
     def on_load(self, name: str, report: LoadReport) -> None:
         self._router.on_load(name, report, self._timeline.now)
-        self._poll()
+        self._poll_for_waiting()
 
     def on_kv_events(self, name: str, batch: KvBatch) -> None:
         self._router.on_kv_events(name, batch, self._timeline.now)
@@ -63,6 +64,11 @@ class Gateway:
     def degrade(self, name: str) -> None:
         """KV events of this replica are lost for good."""
         self._router.on_index_state(name, IndexState.DEGRADED, self._timeline.now)
+
+    def _poll_for_waiting(self) -> None:
+        """There may be room now for what waits. When nothing does, the next submission or alarm is soon enough."""
+        if self._router.waiting:
+            self._poll()
 
     def _poll(self) -> None:
         self._let_go(self._router.poll(self._timeline.now))

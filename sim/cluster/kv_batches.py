@@ -40,7 +40,7 @@ def make_batch(
                 tokens.append(content.tokens[first * size : (first + blocks) * size])
             case BlocksRemoved(removed):
                 kind, blocks = REMOVED, len(removed)
-                hashes.append(np.array(removed, np.uint64))
+                hashes.append(removed)
         rows[number] = (parent, seed, first_block, first_token, blocks, size, kind, Tier.GPU, chained)
         first_block += blocks
         first_token += blocks * size

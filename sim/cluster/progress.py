@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from sim.cluster.tokens import Renderer
 from sim.workloads.program import Program, Step
 
 
 class Progress:
     """One program under way. Raises ValueError when a step follows one that is not before it."""
 
-    def __init__(self, program: Program, started_s: float) -> None:
+    def __init__(self, program: Program, started_s: float, renderer: Renderer) -> None:
         self.program = program
         self.started_s = started_s
+        self.renderer = renderer
         self._unmet: dict[str, int] = {}
         """Steps that did not end yet, with the number of steps that each still waits for."""
         self._followers: defaultdict[str, list[Step]] = defaultdict(list)

@@ -18,6 +18,8 @@ class CallRecord:
     replica: int = -1
     expected_cached_tokens: int = 0
     """What the router counted on."""
+    dispatched_s: float = -1.0
+    """When the router sent it on; negative before. What it spent in the router's queue ends here."""
     scheduled_s: float = 0.0
     """When the engine began to compute it."""
     first_token_s: float = -1.0

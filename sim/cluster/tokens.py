@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from router.core.index.hashing import hash_blocks
 from router.core.index.jit import entry_point, kernel
-from router.core.types import Tokens
-from sim.workloads.program import Step
+from router.core.types import Hashes, Tokens
+from sim.workloads.program import Context, Part, Step
+
+_ENGINE_SEED = 1
+"""Of the engines' own block hashes. All replicas share it, so that a call's blocks are hashed once."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -21,14 +25,58 @@ _SHIFT_31 = np.uint64(31)
 _SHIFT_47 = np.uint64(47)
 
 
+class Renderer:
+    """Renders the steps of one program. What a step has in common with the one before it is copied from there."""
+
+    def __init__(self, block_size_tokens: int) -> None:
+        self._block_size = block_size_tokens
+        self._parts: tuple[Part, ...] = ()
+        self._tokens: Tokens = np.empty(0, np.uint32)
+        self._hashes: Hashes = np.empty(0, np.uint64)
+
+    def render(self, step: Step) -> tuple[Tokens, Hashes]:
+        """The tokens of prompt and answer, and the engines' hashes of their full blocks."""
+        parts, size = _parts(step), self._block_size
+        shared = _shared_tokens(parts, self._parts)
+        tokens = _rendered(parts, self._tokens[:shared])
+        known = self._hashes[: shared // size]
+        parent = int(known[-1]) if len(known) else _ENGINE_SEED
+        hashes = np.concatenate([known, hash_blocks(tokens[len(known) * size :], size, parent)])
+        self._parts, self._tokens, self._hashes = parts, tokens, hashes
+        return tokens, hashes
+
+
 def render(step: Step) -> Tokens:
     """The tokens of a step's prompt and, behind them, of its answer: uint32 below 2**17."""
-    tokens = np.empty(step.prompt_tokens + step.output_tokens, np.uint32)
+    return _rendered(_parts(step), np.empty(0, np.uint32))
+
+
+def _parts(step: Step) -> tuple[Part, ...]:
+    return *step.parts, Part(Context.ANSWER, step.answer_stream, step.output_tokens)
+
+
+def _shared_tokens(parts: tuple[Part, ...], others: tuple[Part, ...]) -> int:
+    """How many leading tokens are certain to be equal."""
+    shared = 0
+    for part, other in zip(parts, others, strict=False):
+        if (part.stream, part.offset) != (other.stream, other.offset):
+            break
+        shared += min(part.tokens, other.tokens)
+        if part.tokens != other.tokens:
+            break
+    return shared
+
+
+def _rendered(parts: tuple[Part, ...], known: Tokens) -> Tokens:
+    """The tokens of the parts, of which the first are known."""
+    tokens = np.empty(sum(part.tokens for part in parts), np.uint32)
+    tokens[: len(known)] = known
     start = 0
-    for part in step.parts:
-        _fill_entry(tokens, start, part.tokens, part.stream, part.offset)
+    for part in parts:
+        done = min(max(len(known) - start, 0), part.tokens)
+        if done < part.tokens:
+            _fill_entry(tokens, start + done, part.tokens - done, part.stream, part.offset + done)
         start += part.tokens
-    _fill_entry(tokens, start, step.output_tokens, step.answer_stream, 0)
     return tokens
 
 

@@ -3,6 +3,7 @@
 from sim.engine.config import EngineConfig, Policy
 from sim.engine.engine import Engine, StepResult
 from sim.engine.events import BlocksRemoved, BlocksStored, CacheCleared, KvEvent
+from sim.engine.frontend import Frontend
 from sim.engine.profile import Profile, load_profile, profile_names
 from sim.engine.request import Request, Status
 from sim.engine.step_time import StepTime, Work
@@ -13,6 +14,7 @@ __all__ = [
     "CacheCleared",
     "Engine",
     "EngineConfig",
+    "Frontend",
     "KvEvent",
     "Policy",
     "Profile",

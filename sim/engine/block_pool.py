@@ -5,123 +5,103 @@ it comes to the head of the queue and is taken for other tokens. So the queue is
 
     head                                             tail
     [without hash, last freed first][hashed, least recently freed first]
+
+The arrays, and the loops over them, are in ``sim.engine.kernels``.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from itertools import islice
+import numpy as np
+
+from router.core.types import Hashes
+from sim.engine import kernels
+from sim.engine.kernels import Blocks, Indices
+
+NO_BLOCKS: Blocks = np.empty(0, np.int32)
+NO_HASHES: Hashes = np.empty(0, np.uint64)
 
 
 class BlockPool:
     """Counts references, keeps the free queue, finds blocks by hash."""
 
-    __slots__ = ("_cached", "_free", "_hashes", "_refs", "_twins", "capacity")
+    __slots__ = ("_arrays", "_scratch_blocks", "_scratch_hashes", "capacity", "free_blocks")
 
     def __init__(self, num_blocks: int) -> None:
         """``num_blocks`` includes block 0, the null block, which is never handed out."""
         self.capacity = num_blocks - 1
-        self._refs = [0] * num_blocks
-        self._hashes: list[int | None] = [None] * num_blocks
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_blocks))
-        self._cached: dict[int, int] = {}
-        self._twins: dict[int, list[int]] = {}
-        """Hash to the further blocks that hold the same tokens, oldest first."""
-
-    @property
-    def free_blocks(self) -> int:
-        return len(self._free)
+        self.free_blocks = self.capacity
+        self._arrays = kernels.new_arrays(num_blocks)
+        self._scratch_blocks = np.empty(num_blocks, np.int32)
+        self._scratch_hashes = np.empty(num_blocks, np.uint64)
 
     @property
     def used_blocks(self) -> int:
-        return self.capacity - len(self._free)
+        return self.capacity - self.free_blocks
 
-    def find_prefix(self, hashes: Sequence[int], limit_blocks: int) -> list[int]:
+    def find_prefix(self, hashes: Hashes, limit_blocks: int) -> Blocks:
         """Blocks that hold the longest cached prefix, at most ``limit_blocks``."""
-        found = []
-        cached = self._cached
-        for block_hash in islice(hashes, limit_blocks):
-            block = cached.get(block_hash)
-            if block is None:
-                break
-            found.append(block)
-        return found
+        limit_blocks = min(limit_blocks, len(hashes), self.capacity)
+        found = kernels.find_prefix(self._arrays, hashes, self._scratch_blocks[:limit_blocks])
+        return self._scratch_blocks[:found].copy()
 
-    def free_among(self, blocks: Sequence[int]) -> int:
+    def free_among(self, blocks: Blocks) -> int:
         """How many of these blocks nobody holds."""
-        refs = self._refs
-        return sum(not refs[block] for block in blocks)
+        return kernels.count_free(self._arrays, blocks)
 
-    def hold(self, blocks: Sequence[int]) -> None:
+    def hold(self, blocks: Blocks) -> None:
         """Take one reference to each of these cached blocks."""
-        refs, free = self._refs, self._free
-        for block in blocks:
-            if not refs[block]:
-                del free[block]
-            refs[block] += 1
+        self.free_blocks -= kernels.hold(self._arrays, blocks)
 
-    def take(self, count: int) -> tuple[list[int], list[int]]:
-        """The first ``count`` free blocks, and the hashes that can no longer be found in them.
+    def take(self, blocks: Blocks) -> Hashes:
+        """Fill ``blocks`` with the first free ones; the hashes that can no longer be found in them.
 
-        Raises KeyError when there are not so many; ask ``free_blocks`` first.
+        Raises ValueError when there are not so many; ask ``free_blocks`` first.
         """
-        popitem, refs, hashes = self._free.popitem, self._refs, self._hashes
-        taken, evicted = [], []
-        for _ in range(count):
-            block, _none = popitem(last=False)
-            block_hash = hashes[block]
-            if block_hash is not None:
-                self._forget(block, block_hash)
-                evicted.append(block_hash)
-            refs[block] = 1
-            taken.append(block)
-        return taken, evicted
+        if len(blocks) > self.free_blocks:
+            raise ValueError(f"{len(blocks)} blocks asked for, {self.free_blocks} free: look at free_blocks first")
+        self.free_blocks -= len(blocks)
+        evicted = kernels.take(self._arrays, blocks, self._scratch_hashes)
+        return self._evicted(evicted)
 
-    def release(self, blocks: Sequence[int]) -> None:
+    def release(self, blocks: Blocks) -> None:
         """Give back one reference to each block of a request.
 
         The blocks come in the order of the tokens, and are freed from the last: of one request, the tail is
         evicted first, since the tail is of no use without the blocks before it.
         """
-        refs, hashes, free = self._refs, self._hashes, self._free
-        unhashed = []
-        for block in reversed(blocks):
-            refs[block] -= 1
-            if refs[block]:
-                continue
-            if hashes[block] is None:
-                unhashed.append(block)
-            else:
-                free[block] = None
-        for block in reversed(unhashed):
-            free[block] = None
-            free.move_to_end(block, last=False)
+        self.free_blocks += kernels.release(self._arrays, blocks)
 
-    def publish(self, block: int, block_hash: int) -> None:
-        """Let a held block be found by the hash of the tokens in it.
+    def publish(self, blocks: Blocks, hashes: Hashes) -> None:
+        """Let held blocks be found by the hashes of the tokens in them, which are never 0.
 
         A block that was computed twice is there twice, and the older one is found first.
         """
-        self._hashes[block] = block_hash
-        if self._cached.setdefault(block_hash, block) != block:
-            self._twins.setdefault(block_hash, []).append(block)
+        kernels.publish(self._arrays, blocks, hashes)
+
+    def write(
+        self, starts: Indices, written: Indices, steps: int, block_size: int, blocks: Blocks, hashes: Hashes
+    ) -> Hashes:
+        """Let requests write ``steps`` tokens, as `kernels._write` says; the hashes that can no longer be found.
+
+        There must be free blocks enough. Taken ones are put into ``blocks``.
+        """
+        taken, evicted = kernels.write(
+            self._arrays, starts, written, steps, block_size, blocks, hashes, self._scratch_hashes
+        )
+        self.free_blocks -= taken
+        return self._evicted(evicted)
 
     def clear(self) -> None:
         """Forget every hash. Held blocks stay held."""
-        self._hashes = [None] * len(self._hashes)
-        self._cached.clear()
-        self._twins.clear()
+        for cleared in (self._arrays.blocks["hash"], self._arrays.blocks["twin"], self._arrays.places["block"]):
+            cleared.fill(0)
 
-    def _forget(self, block: int, block_hash: int) -> None:
-        self._hashes[block] = None
-        twins = self._twins.get(block_hash)
-        if twins is None:
-            del self._cached[block_hash]
-            return
-        if self._cached[block_hash] == block:
-            self._cached[block_hash] = twins.pop(0)
-        else:
-            twins.remove(block)
-        if not twins:
-            del self._twins[block_hash]
+    def free_queue(self) -> list[int]:
+        """The free blocks, the next one to be taken first."""
+        queue = [int(self._arrays.blocks["after"][0])]
+        while queue[-1]:
+            queue.append(int(self._arrays.blocks["after"][queue[-1]]))
+        return queue[:-1]
+
+    def _evicted(self, count: int) -> Hashes:
+        return self._scratch_hashes[:count].copy() if count else NO_HASHES

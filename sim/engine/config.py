@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sim.engine.frontend import Frontend
 from sim.engine.step_time import StepTime
 
 
@@ -26,6 +27,8 @@ class EngineConfig:
     max_num_seqs: int = 1024
     max_model_len_tokens: int = 131_072
     policy: Policy = Policy.FCFS
+    frontend: Frontend = field(default_factory=Frontend)
+    """Before a request is in the engine: whoever drives the engine waits that long before ``Engine.submit``."""
 
     def __post_init__(self) -> None:
         if self.block_size_tokens < 1 or self.max_num_seqs < 1 or self.max_num_batched_tokens < 1:

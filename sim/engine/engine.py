@@ -93,7 +93,7 @@ class Engine:
 
         While every running request decodes and none can join, the batch stays as it is until one of them ends or
         blocks run out. Such steps are taken together as long as they begin before ``until_s``. The result is that
-        of as many calls of ``step``, added up.
+        of as many calls of ``step``, added up; its events are those of `sim.engine.stretch`.
         """
         stretch = decode_stretch(self._scheduler, now, until_s, max_steps)
         if stretch is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from router.core.types import Hashes
 from sim.engine.request import Request
 
 
@@ -18,7 +19,7 @@ class BlocksStored(NamedTuple):
 class BlocksRemoved(NamedTuple):
     """One block of each of these hashes was reused for other tokens. Another block may still hold the same."""
 
-    hashes: list[int]
+    hashes: Hashes
 
 
 class CacheCleared(NamedTuple):

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sim.engine.config import EngineConfig, Policy
+from sim.engine.frontend import Frontend
 from sim.engine.step_time import StepTime
 
 PROFILES = Path(__file__).parent.parent / "profiles"
@@ -34,6 +35,13 @@ class _StepTime(BaseModel):
     context_token_ns: float = Field(ge=0)
 
 
+class _Frontend(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    request_us: float = Field(default=0.0, ge=0)
+    prompt_token_ns: float = Field(default=0.0, ge=0)
+
+
 class _Profile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -46,6 +54,7 @@ class _Profile(BaseModel):
     max_num_seqs: int
     max_model_len_tokens: int
     step_time: _StepTime
+    frontend: _Frontend = _Frontend()
 
 
 def profile_names() -> list[str]:
@@ -85,4 +94,8 @@ def _engine_config(read: _Profile) -> EngineConfig:
         max_num_seqs=read.max_num_seqs,
         max_model_len_tokens=read.max_model_len_tokens,
         policy=Policy.FCFS,
+        frontend=Frontend(
+            request_ps=round(read.frontend.request_us * 1e6),
+            prompt_token_ps=round(read.frontend.prompt_token_ns * 1e3),
+        ),
     )

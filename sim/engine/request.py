@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+
+from router.core.types import Hashes
+from sim.engine.block_pool import NO_BLOCKS, NO_HASHES
+from sim.engine.kernels import Blocks
 
 
 class Status(Enum):
@@ -23,9 +26,9 @@ class Request:
     prompt_tokens: int
     output_tokens: int
     """It ends after this many; the engine clips it to the model's maximum length."""
-    block_hashes: Sequence[int] = ()
+    block_hashes: Hashes = field(default_factory=lambda: NO_HASHES)
     """Chained hash of each full block of the prompt, then of prompt and output together. Equal hashes mean equal
-    tokens from the start. Blocks beyond the end of this list are never shared."""
+    tokens from the start; none is 0. Blocks beyond the end of this array are never shared."""
     priority: int = 0
     """Lower runs first; only looked at by the priority policy."""
 
@@ -39,13 +42,20 @@ class Request:
     """Tokens whose keys and values are in ``blocks``."""
     cached_tokens: int = 0
     """Prompt tokens found in the cache when it was first scheduled."""
-    blocks: list[int] = field(default_factory=list)
+    block_table: Blocks = field(default_factory=lambda: NO_BLOCKS)
+    """While it runs: room for the blocks of all its tokens. The first ``held_blocks`` are filled."""
+    held_blocks: int = 0
     hashed_blocks: int = 0
-    """How many of ``blocks``, from the first, others can find by hash."""
+    """How many of its blocks, from the first, others can find by hash."""
     preemptions: int = 0
 
     def __post_init__(self) -> None:
         self.total_tokens = self.prompt_tokens
+
+    @property
+    def blocks(self) -> Blocks:
+        """Those it holds, in the order of its tokens."""
+        return self.block_table[: self.held_blocks]
 
     @property
     def generated_tokens(self) -> int:

@@ -11,9 +11,12 @@ scheduled in the same step already share them.
 
 from __future__ import annotations
 
-from sim.engine.block_pool import BlockPool
+import numpy as np
+
+from sim.engine.block_pool import NO_BLOCKS, BlockPool
 from sim.engine.config import EngineConfig, Policy
 from sim.engine.events import BlocksRemoved, BlocksStored, CacheCleared, KvEvent
+from sim.engine.kernels import Blocks
 from sim.engine.request import Request, Status
 from sim.engine.waiting import make_queue
 
@@ -94,7 +97,7 @@ class Scheduler:
         False, and nothing is done, when too few are free.
         """
         block_size = self.config.block_size_tokens
-        missing = -(-upto_tokens // block_size) - len(request.blocks)
+        missing = -(-upto_tokens // block_size) - request.held_blocks
         if missing > 0:
             if missing > self.pool.free_blocks:
                 return False
@@ -106,7 +109,7 @@ class Scheduler:
                 self._publish(request, first, full)
         return True
 
-    def next_admission(self) -> tuple[Request, list[int]] | None:
+    def next_admission(self) -> tuple[Request, Blocks] | None:
         """The waiting request that can join the batch, with the cached blocks it starts with.
 
         At least one token is always computed, for the model needs something to compute an output from. And the
@@ -153,11 +156,13 @@ class Scheduler:
             batch.add(request, tokens)
             batch.admitted.append(request)
 
-    def _start(self, request: Request, hits: list[int], now: float) -> None:
+    def _start(self, request: Request, hits: Blocks, now: float) -> None:
+        block_size = self.config.block_size_tokens
         self.pool.hold(hits)
-        request.blocks = hits
-        request.hashed_blocks = len(hits)
-        request.computed_tokens = len(hits) * self.config.block_size_tokens
+        request.block_table = np.empty(-(-request.finish_total_tokens // block_size), np.int32)
+        request.block_table[: len(hits)] = hits
+        request.held_blocks = request.hashed_blocks = len(hits)
+        request.computed_tokens = len(hits) * block_size
         if not request.preemptions:
             request.cached_tokens = request.computed_tokens
             request.scheduled_s = now
@@ -182,19 +187,17 @@ class Scheduler:
 
     def _release(self, request: Request) -> None:
         self.pool.release(request.blocks)
-        request.blocks = []
+        request.block_table, request.held_blocks = NO_BLOCKS, 0
         self.blocked = None
 
     def _take_blocks(self, request: Request, count: int) -> None:
-        blocks, evicted = self.pool.take(count)
-        request.blocks += blocks
-        if evicted:
+        first, request.held_blocks = request.held_blocks, request.held_blocks + count
+        evicted = self.pool.take(request.block_table[first : request.held_blocks])
+        if len(evicted):
             self.events.append(BlocksRemoved(evicted))
 
     def _publish(self, request: Request, first: int, full: int) -> None:
-        publish, blocks, hashes = self.pool.publish, request.blocks, request.block_hashes
-        for index in range(first, full):
-            publish(blocks[index], hashes[index])
+        self.pool.publish(request.block_table[first:full], request.block_hashes[first:full])
         request.hashed_blocks = full
         if self.blocked is not None and shares_block(request, self.blocked, first):
             self.blocked = None
@@ -204,4 +207,4 @@ class Scheduler:
 def shares_block(one: Request, other: Request, block: int) -> bool:
     """Whether both have the same tokens up to the end of this block."""
     hashes, others = one.block_hashes, other.block_hashes
-    return block < len(hashes) and block < len(others) and hashes[block] == others[block]
+    return block < len(hashes) and block < len(others) and bool(hashes[block] == others[block])

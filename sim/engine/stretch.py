@@ -1,15 +1,20 @@
 """Many decode steps in one go.
 
-While all running requests decode, a step touches the block pool only for those that start a new block or fill
-one, about two in ``block_size`` of them. Everything else is arithmetic. The few touches are made in the order in
-which single steps would make them, by the same code, so the outcome is the same to the last block and event.
+While all running requests decode, how long a step takes and when blocks run out is arithmetic, so it is known
+beforehand for how many steps nothing else can happen. The blocks of all of them are then taken and published in the
+order in which single steps would do it: the outcome is the same to the last block. Only the events are put together:
+what all steps removed, then what each request stored.
 """
 
 from __future__ import annotations
 
-from math import inf
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
+
+from sim.engine.events import BlocksRemoved, BlocksStored
 from sim.engine.request import Request
 from sim.engine.scheduler import Scheduler, shares_block
 from sim.engine.step_time import PS_PER_S, Work
@@ -33,51 +38,72 @@ def decode_stretch(scheduler: Scheduler, now: float, until_s: float, max_steps: 
     limit = min(request.finish_total_tokens - request.total_tokens for request in running)
     if max_steps is not None:
         limit = min(limit, max_steps)
-    horizon_ps = inf if until_s == inf else (until_s - now) * PS_PER_S
-    block_size = config.block_size_tokens
-    touching = _requests_by_phase(running, block_size)
-    step_ps, growth_ps = _first_step_ps(scheduler), len(running) * config.step_time.context_token_ps
-
-    steps = duration_ps = 0
-    while steps < limit and (steps == 0 or duration_ps < horizon_ps):
-        due = touching[steps % block_size]
-        if _starting_blocks(due, steps, block_size) > scheduler.pool.free_blocks:
-            break
-        if scheduler.blocked is not None and any(
-            _fills_block_for(scheduler.blocked, request, steps, block_size) for request in due
-        ):
-            break
-        for request in due:
-            scheduler.reserve(request, request.computed_tokens + steps + 1)
-        steps += 1
-        duration_ps += step_ps
-        step_ps += growth_ps
-    return Stretch(steps, duration_ps) if steps else None
+    if scheduler.blocked is not None:
+        limit = min(limit, _steps_until_shared(running, scheduler.blocked, config.block_size_tokens, limit))
+    limit = _steps_with_blocks(scheduler, limit)
+    if limit < 1:
+        return None
+    stretch = _timed(scheduler, limit, (until_s - now) * PS_PER_S)
+    _reserve(scheduler, stretch.steps)
+    return stretch
 
 
-def _requests_by_phase(running: list[Request], block_size: int) -> list[list[Request]]:
-    """For each step, modulo the block size, the requests whose token in it is the first or last of a block."""
-    phases: list[list[Request]] = [[] for _ in range(block_size)]
+def _steps_until_shared(running: list[Request], waiting: Request, block_size: int, limit: int) -> int:
+    """Steps before the one that fills a block which the waiting request could share. If that is not so for the block
+    that a request is writing, it is not for any later one."""
     for request in running:
-        starts = -request.computed_tokens % block_size
-        phases[starts].append(request)
-        if block_size > 1:
-            phases[starts - 1].append(request)
-    return phases
+        block, written = divmod(request.computed_tokens, block_size)
+        if shares_block(request, waiting, block):
+            limit = min(limit, block_size - written - 1)
+    return limit
 
 
-def _starting_blocks(due: list[Request], steps: int, block_size: int) -> int:
-    return sum((request.computed_tokens + steps) % block_size == 0 for request in due)
+def _steps_with_blocks(scheduler: Scheduler, limit: int) -> int:
+    """How many of so many steps find the blocks that they need."""
+    block_size = scheduler.config.block_size_tokens
+    available = scheduler.pool.free_blocks + sum(request.held_blocks for request in scheduler.running)
+
+    def needed(steps: int) -> int:
+        return sum(-(-(request.computed_tokens + steps) // block_size) for request in scheduler.running)
+
+    return limit if needed(limit) <= available else bisect_right(range(1, limit), available, key=needed)
 
 
-def _fills_block_for(waiting: Request, request: Request, steps: int, block_size: int) -> bool:
-    """Whether this request fills a block now that the waiting one could share."""
-    blocks, rest = divmod(request.computed_tokens + steps + 1, block_size)
-    return rest == 0 and shares_block(request, waiting, blocks - 1)
-
-
-def _first_step_ps(scheduler: Scheduler) -> int:
+def _timed(scheduler: Scheduler, limit: int, horizon_ps: float) -> Stretch:
+    """As many steps as begin before the horizon, but one at least. Each takes longer than the one before, for every
+    sequence has grown by a token."""
     work = Work()
     for request in scheduler.running:
         work.add(1, request.computed_tokens)
-    return scheduler.config.step_time.duration_ps(work)
+    first_ps = scheduler.config.step_time.duration_ps(work)
+    growth_ps = len(scheduler.running) * scheduler.config.step_time.context_token_ps
+
+    def duration_ps(steps: int) -> int:
+        return steps * first_ps + growth_ps * (steps * (steps - 1) // 2)
+
+    steps = 1 + bisect_left(range(1, limit), horizon_ps, key=duration_ps)
+    return Stretch(steps, duration_ps(steps))
+
+
+def _reserve(scheduler: Scheduler, steps: int) -> None:
+    """Give every running request the blocks of its next ``steps`` tokens, and publish those that are full then."""
+    running, block_size = scheduler.running, scheduler.config.block_size_tokens
+    firsts = [request.computed_tokens // block_size for request in running]
+    ends = [-(-(request.computed_tokens + steps) // block_size) for request in running]
+    starts = [0, *accumulate(end - first for first, end in zip(firsts, ends, strict=True))]
+    blocks, hashes = np.empty(starts[-1], np.int32), np.zeros(starts[-1], np.uint64)
+    for request, first, end, start in zip(running, firsts, ends, starts, strict=False):
+        blocks[start : start + end - first] = request.block_table[first:end]
+        known = request.block_hashes[first:end]
+        hashes[start : start + len(known)] = known
+    written = np.array([request.computed_tokens % block_size for request in running])
+    evicted = scheduler.pool.write(np.array(starts), written, steps, block_size, blocks, hashes)
+    if len(evicted):
+        scheduler.events.append(BlocksRemoved(evicted))
+    for request, first, end, start in zip(running, firsts, ends, starts, strict=False):
+        request.block_table[first:end] = blocks[start : start + end - first]
+        request.held_blocks = end
+        full = min((request.computed_tokens + steps) // block_size, len(request.block_hashes))
+        if full > request.hashed_blocks:
+            scheduler.events.append(BlocksStored(request, request.hashed_blocks, full - request.hashed_blocks))
+            request.hashed_blocks = full

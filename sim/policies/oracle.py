@@ -1,13 +1,14 @@
-"""An oracle that knows every length: the bound that no policy without it can expect to pass.
+"""An oracle that knows every length: what the order alone can gain from knowing.
 
 Programs with the least work left go first (SRPT, the best order for the mean completion time of one queue), and in a
 program the steps with the longest path to its end (HEFT). What is left is the work of all steps that have not ended.
-It is a strong heuristic and no proof: placement is Weft's, and a fleet is more than one queue.
+It is no proof of a bound: placement is Weft's, a fleet is more than one queue, and where the KV memory is too small an
+admission that keeps programs out can gain more than any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from router.core.flow import Flow, ProgramKey, Rank, Waiting
 from router.core.types import Outcome, Request, Ticket, Usage
@@ -32,7 +33,7 @@ class SrptHeft:
             return float("inf"), 0.0
         return self._left_s[request.program.id], -cost.rank_s
 
-    def moved(self, now: float) -> Iterable[ProgramKey]:
+    def moved(self, now: float) -> Collection[ProgramKey]:
         moved, self._moved = self._moved, {}
         return moved
 

@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from router.core.types import Hashes
 
-def hash_blocks(tokens: NDArray[np.uint32], block_size_tokens: int, seed: int) -> list[int]:
+
+def hash_blocks(tokens: NDArray[np.uint32], block_size_tokens: int, seed: int) -> Hashes:
     """One hash per full block; it stands for all tokens up to the end of the block."""
     data = tokens.tobytes()
     stride = 4 * block_size_tokens
-    hashes, parent = [], seed
-    for start in range(0, len(data) - stride + 1, stride):
-        parent = xxh3_64_intdigest(data[start : start + stride], seed=parent)
-        hashes.append(parent)
+    hashes, parent = np.empty(len(tokens) // block_size_tokens, np.uint64), seed
+    for block in range(len(hashes)):
+        parent = xxh3_64_intdigest(data[block * stride : (block + 1) * stride], seed=parent)
+        hashes[block] = parent
     return hashes
 
 

@@ -73,7 +73,7 @@ class EventWriter:
             if isinstance(event, BlocksStored):
                 written.append(self._store(event, origin_of(event.request)))
             elif isinstance(event, BlocksRemoved):
-                written += [self._removed([one], MEDIUM, 0) for one in event.hashes]
+                written += [self._removed([one], MEDIUM, 0) for one in event.hashes.tolist()]
             else:
                 written.append(self._cleared())
         return written
@@ -86,8 +86,8 @@ class EventWriter:
             extra_keys[0] = [origin.cache_salt]
         session = {"session_id": origin.session_id} if self._newest else {}
         return self._stored(
-            list(hashes[first:end]),
-            hashes[first - 1] if first else None,
+            hashes[first:end].tolist(),
+            int(hashes[first - 1]) if first else None,
             origin.tokens[first * self._block_size : end * self._block_size].tolist(),
             self._block_size,
             None,

@@ -116,8 +116,11 @@ class Server:
     ) -> web.StreamResponse:
         """Runs the generations; when the client goes, so do they."""
         self._load += 1
-        block_size = self._settings.engine.block_size_tokens
+        engine = self._settings.engine
+        block_size = engine.block_size_tokens
+        prompt_tokens = sum(generation.request.prompt_tokens for generation in generations)
         try:
+            await asyncio.sleep(engine.frontend.delay_s(prompt_tokens) / self._settings.speed)
             for generation in generations:
                 if self._host.condition.drains:
                     generation.end("abort")

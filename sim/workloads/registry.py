@@ -48,6 +48,11 @@ def describe(name: str) -> str:
     return _find(name)[1]
 
 
+def default_workload(name: str) -> Workload:
+    """The workload with the defaults of its parameters, which are its fields. Raises ValueError when there is none."""
+    return _workload(name, {})
+
+
 def make_workload(
     name: str, seed: int, count: int, arrivals: Arrivals | None = None, *, tenants: int = 4, **parameters: object
 ) -> list[Program]:

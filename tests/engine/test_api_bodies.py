@@ -59,7 +59,7 @@ def test_what_decides_routing_is_read() -> None:
 
 def test_nothing_is_required() -> None:
     api = read({})
-    assert (api.model, api.stream, api.max_tokens, api.cache_salt, api.session_id) == (None, False, None, "", "")
+    assert (api.model, api.stream, api.max_tokens, api.cache_salt, api.user) == (None, False, None, "", "")
 
 
 def test_prompts_stay_raw() -> None:
@@ -84,25 +84,6 @@ def test_prompts_stay_raw() -> None:
 )
 def test_max_tokens(body: dict[str, Any], max_tokens: int | None) -> None:
     assert read(body).max_tokens == max_tokens
-
-
-@pytest.mark.parametrize(
-    ("body", "session_id"),
-    [
-        ({"session_id": "a", "prompt_cache_key": "b"}, "a"),
-        ({"prompt_cache_key": "b", "metadata": {"session_id": "c"}}, "b"),
-        ({"vllm_xargs": {"session_id": "d"}}, "d"),
-        ({"conversation": "e"}, "e"),
-        ({"conversation": {"id": "f"}}, "f"),
-        ({"metadata": {"user_id": "g"}}, "g"),
-        ({"user": "shared by all"}, ""),
-        ({"session_id": "x" * 257, "prompt_cache_key": "short"}, "short"),
-        ({"session_id": 5, "metadata": [], "vllm_xargs": "x", "conversation": 1.5}, ""),
-        ({"session_id": "\ud800"}, ""),
-    ],
-)
-def test_session_id(body: dict[str, Any], session_id: str) -> None:
-    assert read(body).session_id == session_id
 
 
 @pytest.mark.parametrize("body", [b"", b"  \n"])

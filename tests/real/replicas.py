@@ -55,6 +55,8 @@ class Replica:
     """KV cache, vLLM's own null block included."""
     max_model_len_tokens: int
     log: Path
+    options: tuple[str, ...] = ()
+    """Further ones of ``vllm serve``; they go before those set here."""
     port: int = 0
     _events_port: int = 0
     _replay_port: int = 0
@@ -130,6 +132,13 @@ class Replica:
         if answer and not json.loads(answer).get("success", True):
             raise RuntimeError(f"{self.name}: blocks are in use, the cache was not reset")
 
+    def pause(self) -> None:
+        """Nothing is scheduled any more: requests queue up until ``resume``."""
+        self._post("/pause?mode=keep&clear_cache=false", None)
+
+    def resume(self) -> None:
+        self._post("/resume", None)
+
     def step(self) -> None:
         """Computes one token for a prompt that fills no block."""
         self._post("/v1/completions", {"model": self.model, "prompt": [100], "max_tokens": 1})
@@ -168,7 +177,7 @@ class Replica:
         flags = ["--enforce-eager", "--enable-prefix-caching", "--enable-prompt-tokens-details"]
         flags += ["--enable-auto-tool-choice"]
         named = [str(word) for option in options.items() for word in option]
-        return [str(VLLM), "serve", str(model_directory(self.model)), *flags, *named]
+        return [str(VLLM), "serve", str(model_directory(self.model)), *flags, *named, *self.options]
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is None:

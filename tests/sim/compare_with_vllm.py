@@ -17,6 +17,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from vllm.config import CacheConfig, KVEventsConfig, ModelConfig, SchedulerConfig, VllmConfig
 from vllm.distributed.kv_events import BlockRemoved, BlockStored
@@ -37,7 +38,7 @@ TOKENS = 50
 
 
 def chain(parent: int, tokens: list[int]) -> int:
-    return hash((parent, *tokens))
+    return hash((parent, *tokens)) % 2**64
 
 
 def chained(tokens: list[int], block_size: int) -> list[int]:
@@ -138,9 +139,9 @@ def described(events: list[KvEvent]) -> list[list[Any]]:
     for event in events:
         if isinstance(event, BlocksStored):
             end = event.first_block + event.blocks
-            written.append(["stored", list(event.request.block_hashes[event.first_block : end])])
+            written.append(["stored", event.request.block_hashes[event.first_block : end].tolist()])
         elif isinstance(event, BlocksRemoved):
-            written += [["removed", one] for one in event.hashes]
+            written += [["removed", one] for one in event.hashes.tolist()]
         else:
             written.append(["cleared"])
     return written
@@ -177,7 +178,7 @@ def run(model: ModelConfig, seed: int, steps: int) -> dict[str, Any]:
             priority = rng.choice([0, 0, 1, -1, 5]) if config.policy is Policy.PRIORITY else 0
             hashes = chained(prompt + output, config.block_size_tokens)
             vllm.submit(name, prompt, output, priority, float(at))
-            engine.submit(Request(name, len(prompt), length, hashes, priority), float(at))
+            engine.submit(Request(name, len(prompt), length, np.array(hashes, np.uint64), priority), float(at))
             for index, one in enumerate(hashes):
                 names.setdefault(one, f"{name}:{index}")
             submitted[name] = prompt + output
@@ -209,7 +210,7 @@ def run(model: ModelConfig, seed: int, steps: int) -> dict[str, Any]:
         ours, theirs = engine._scheduler, vllm.scheduler
         assert [one.id for one in ours.running] == [one.request_id for one in theirs.running], place
         assert [one.id for one in ours.waiting] == [one.request_id for one in theirs.waiting], place
-        assert list(ours.pool._free) == vllm.free_queue(), place
+        assert ours.pool.free_queue() == vllm.free_queue(), place
         for name in finished:
             alive.remove(name)
             texts.append(submitted[name])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from router.core.types import Hashes
 from sim.engine import Engine, EngineConfig, Policy, Request, StepResult, StepTime
 
 STEP_TIME = StepTime(
@@ -27,13 +30,13 @@ def small_engine(
     return Engine(EngineConfig(STEP_TIME, blocks + 1, block_size, budget, seqs, max_len, policy))
 
 
-def chained(tokens: Sequence[int], block_size: int = 4) -> list[int]:
+def chained(tokens: Sequence[int], block_size: int = 4) -> Hashes:
     """Hashes of the full blocks of these tokens."""
     hashes, parent = [], 0
     for start in range(0, len(tokens) - block_size + 1, block_size):
-        parent = hash((parent, *tokens[start : start + block_size]))
+        parent = hash((parent, *tokens[start : start + block_size])) % 2**64
         hashes.append(parent)
-    return hashes
+    return np.array(hashes, np.uint64)
 
 
 def request(

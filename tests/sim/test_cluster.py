@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from router.core.router import Router, RouterSettings
 from router.core.types import Health, ReplicaSpec
 from router.profiles import make_profiles
-from sim.cluster import Cluster, ClusterConfig, Link, Run, no_hint
+from sim.cluster import Cluster, ClusterConfig, Link, Run
 from sim.cluster.call import make_call
 from sim.cluster.fleet_memory import FleetMemory
 from sim.cluster.gateway import Gateway
 from sim.cluster.progress import Progress
 from sim.cluster.replica import Replica
 from sim.cluster.timeline import Timeline
-from sim.cluster.tokens import render
+from sim.cluster.tokens import Renderer, render
 from sim.engine import Work
 from sim.engine.step_time import PS_PER_S
+from sim.workloads.hints import no_hint
 from sim.workloads.program import Context, Program, Step
 
 ONE = replace(CONFIG, replicas=1)
@@ -90,12 +91,29 @@ def test_a_join_waits_for_the_slowest() -> None:
 
 
 def test_a_closed_loop_keeps_a_number_of_programs_in_flight() -> None:
-    programs = [one_call(f"p{i}", part(i, 8), arrival_s=100.0 * i, output_tokens=3 + i) for i in range(6)]
+    programs = [one_call(f"p{i}", part(i, 8), output_tokens=3 + i) for i in range(6)]
     run = Cluster(CONFIG, routers()).run(programs, in_flight=2)
     records = {record.program.id: record for record in run.programs}
     assert [records[f"p{i}"].started_s for i in range(2)] == [0.0, 0.0]
     ends_s = sorted(record.ended_s for record in run.programs)
     assert [records[f"p{i}"].started_s for i in range(2, 6)] == ends_s[:4]
+
+
+def test_a_limit_of_programs_in_flight_starts_none_before_its_arrival() -> None:
+    programs = [one_call(f"p{i}", part(i, 8), arrival_s=100.0 * (i // 3)) for i in range(6)]
+    run = Cluster(CONFIG, routers()).run(programs, in_flight=2)
+    started_s = {record.program.id: record.started_s for record in run.programs}
+    first_end_s = min(record.ended_s for record in run.programs)
+    assert [started_s[f"p{i}"] for i in range(5)] == [0.0, 0.0, first_end_s, 100.0, 100.0]
+
+
+def test_a_second_run_goes_on_where_the_first_ended() -> None:
+    cluster = Cluster(CONFIG, routers())
+    first = cluster.run([one_call("a", part(1, 41))])
+    second = cluster.run([one_call("a", part(1, 41), arrival_s=2.0)])
+    assert [len(run.calls) for run in (first, second)] == [1, 1]
+    assert second.calls[0].sent_s >= first.makespan_s + 2.0
+    assert (second.calls[0].replica, second.calls[0].cached_tokens) == (first.calls[0].replica, 40)
 
 
 def test_tokens_that_another_replica_had_count_as_recomputed() -> None:
@@ -126,7 +144,7 @@ def watched(config: ClusterConfig, programs: list[Program]) -> tuple[Cluster, li
 def cached_blocks(cluster: Cluster) -> list[int]:
     """Blocks that each engine can find by hash."""
     pools = [replica.engine._scheduler.pool for replica in cluster._replicas]
-    return [len(pool._cached) for pool in pools]
+    return [len(set(pool._arrays.blocks["hash"].tolist()) - {0}) for pool in pools]
 
 
 MANY = [one_call(f"p{i}", part(i % 5, 60), part(100 + i, 60), arrival_s=0.3 * i) for i in range(40)]
@@ -209,7 +227,7 @@ def test_a_refused_call_comes_back() -> None:
     gateway.add_replica(ReplicaSpec("0", "http://0", models=("m",), block_size_tokens=4))
     router.on_health("0", Health.UNHEALTHY, 0.0)
     program = one_call("a", part(1, 9))
-    call = make_call(Progress(program, 0.0), program.steps[0], 0, 0.0, "m", 4)
+    call = make_call(Progress(program, 0.0, Renderer(4)), program.steps[0], 0, 0.0, "m")
     timeline.at(1.0, gateway.submit, call)
     timeline.at(4.0, router.on_health, "0", Health.HEALTHY, 4.0)
     timeline.at(10.0, gateway.response_ended, call)
@@ -223,7 +241,7 @@ def test_a_model_that_nobody_serves_is_an_error() -> None:
     gateway.add_replica(ReplicaSpec("0", "http://0", models=("m",)))
     program = one_call("a", part(1, 9))
     with pytest.raises(ValueError, match="cannot be routed"):
-        gateway.submit(make_call(Progress(program, 0.0), program.steps[0], 0, 0.0, "other", 4))
+        gateway.submit(make_call(Progress(program, 0.0, Renderer(4)), program.steps[0], 0, 0.0, "other"))
 
 
 def test_a_sleep_ends_before_blocks_run_out(monkeypatch: pytest.MonkeyPatch) -> None:

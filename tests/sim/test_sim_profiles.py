@@ -18,6 +18,7 @@ MODELS = {
     # GPUs, parameters in matrix products, bytes of keys and values per token, tok/s of one stream, of a cold 8k prompt
     "llama-3.1-8b-1xh100": (1, 7.5e9, 131_072, 146, 30_000),
     "llama-3.1-70b-4xh100": (4, 69.5e9, 327_680, 62, 11_800),
+    "qwen3-32b-2xh100": (2, 32.0e9, 262_144, 67.6, 13_600),
 }
 
 

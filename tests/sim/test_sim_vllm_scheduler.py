@@ -12,19 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_world import chained
 
 from sim.engine import BlocksRemoved, BlocksStored, Engine, EngineConfig, KvEvent, Policy, Request, StepTime
 from sim.engine.scheduler import Batch
 
 RUNS = json.loads((Path(__file__).parent / "vllm_0_32_scheduler.json").read_text())
-
-
-def chained(tokens: list[int], block_size: int) -> list[int]:
-    hashes, parent = [], 0
-    for start in range(0, len(tokens) - block_size + 1, block_size):
-        parent = hash((parent, *tokens[start : start + block_size]))
-        hashes.append(parent)
-    return hashes
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run['policy']}-{run['block_size']}-{run['num_blocks']}")

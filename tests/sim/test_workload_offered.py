@@ -2,6 +2,7 @@
 
 from itertools import count
 
+import numpy as np
 import pytest
 
 from sim.engine import Engine, EngineConfig, Request, StepTime, load_profile
@@ -68,8 +69,8 @@ def test_an_engine_with_a_full_batch_needs_as_long(name):
     engine, now = Engine(ENGINE), 0.0
     for program in programs:
         (step,) = program.steps
-        hashes = [hash((part, index)) for part in step.parts for index in range(part.tokens // 16)]
-        engine.submit(Request(program.id, step.prompt_tokens, step.output_tokens, hashes), now)
+        hashes = [hash((part, index)) % 2**64 for part in step.parts for index in range(part.tokens // 16)]
+        engine.submit(Request(program.id, step.prompt_tokens, step.output_tokens, np.array(hashes, np.uint64)), now)
     while engine.has_work:
         now += engine.advance(now).duration_s
     assert offered_work(programs, ENGINE).busy_s == pytest.approx(now, rel=0.1)

@@ -37,13 +37,15 @@ class Trace:
 def read_rows(path: Path, kind: type[Row], skipped: Counter[str]) -> Iterator[Row]:
     """Rows of a JSON-lines file. Raises ValueError when there is no such file."""
     decoder = msgspec.json.Decoder(kind)
-    for line in _lines(path, skipped):
+    reasons: dict[str, str] = {}
+    for number, line in enumerate(_lines(path, skipped), start=1):
         if not line.strip():
             continue
         try:
             row = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            skipped[f"bad line ({error})"] += 1
+            reason = reasons.setdefault(str(error), f"bad line ({error}), first in line {number}")
+            skipped[reason] += 1
         else:
             yield row
 

@@ -1,0 +1,1 @@
+"""Fitting an engine profile to a live vLLM replica."""
