@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from router.core.scheduler import Scorer
+from scorers.added_cost import AddedCost
 from scorers.guarded import Guarded
 from scorers.in_flight_tokens import InFlightTokens
 from scorers.kv_utilisation import KvUtilisation
@@ -31,6 +32,7 @@ from scorers.session_affinity import SessionAffinity
 SHIPPED: dict[str, type[Any]] = {
     scorer.name: scorer
     for scorer in (
+        AddedCost,
         AibrixPrefixCache,
         AutellixLocality,
         DynamoCost,

@@ -1,0 +1,207 @@
+"""What it costs to know programs: CPU per request with 10,000 of them alive, large declared graphs, memory, a flood.
+
+    python benchmarks/programs.py [--quick] [--json FILE]
+
+A request's bookkeeping is `observe`, `dispatched`, `started` and `ended` of the program table with the ranks and sums
+that they keep, and one question for the rank and for what is left. Programs are those of the simulator's workload
+``mixed``, each call hinted in full, or by its session only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from load.machine import describe
+
+from router.core.programs.declare import read_declaration
+from router.core.programs.table import ProgramTable, TableLimits
+from router.core.types import Outcome, ProgramHint, Prompt, Request, Usage
+from sim.workloads.hints import Hint, make_hint
+from sim.workloads.program import Program, Step
+from sim.workloads.registry import make_workload
+
+PROGRAMS = 10_000
+TEMPLATES = 200
+GRAPH_STEPS = 1_000
+FLOOD = 100_000
+_NO_TOKENS = np.zeros(0, np.uint32)
+
+
+def main() -> None:
+    arguments = _parse()
+    rounds = 3 if arguments.quick else 15
+    record: dict[str, Any] = {"when": time.strftime("%F %T"), "machine": describe()}
+    for hints in ("full", "session"):
+        record[f"request_{hints}"] = request = per_request(hints, rounds)
+        print(
+            f"CPU per request, {PROGRAMS:,} programs alive, hints {hints}: median {request['p50_us']:.1f} µs, "
+            f"99th percentile {request['p99_us']:.1f} µs over {request['requests']:,} requests"
+        )
+    for name, document in (
+        ("chain", chain()),
+        ("layers of 10", layers(10)),
+        ("layers of 16", layers(16)),
+    ):
+        record[f"declare_{name}"] = cost_ms = declare_ms(document, rounds)
+        print(f"1,000 steps declared, {name}: {cost_ms:.1f} ms")
+    record["memory"] = memory = memory_bytes()
+    print(
+        f"Memory: {memory['program']:,} bytes per program, {memory['step']:,} per step, "
+        f"{memory['edge']:,} per edge of a declared graph"
+    )
+    record["flood"] = flood = flooded()
+    print(
+        f"{FLOOD:,} programs of one tenant into a table for {flood['max_programs']:,}: {flood['us']:.1f} µs each, "
+        f"{flood['others_left']} of {flood['others']} programs of another tenant left"
+    )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def per_request(hints: str, rounds: int) -> dict[str, float]:
+    """All programs under way at once: each round is one call of each."""
+    table, calls = ProgramTable(), Calls(hints)
+    now, times_us = 0.0, []
+    gc.collect()
+    gc.freeze()
+    for number in range(rounds + 2):
+        requests = calls.round()
+        for request, usage in requests:
+            now += 0.001
+            began_ns = time.thread_time_ns()
+            step = table.observe(request, now)
+            program = step.program
+            program.rank_s(step), program.remaining_path_s, program.remaining_work_s
+            table.dispatched(step, 0, now)
+            table.started(step, now + 0.5)
+            table.ended(step, usage, Outcome.OK, now + 1.0)
+            if number >= 2:
+                times_us.append((time.thread_time_ns() - began_ns) / 1e3)
+    if len(table) < 0.8 * PROGRAMS:
+        raise SystemExit(f"only {len(table):,} programs are alive")
+    p50_us, p99_us = np.quantile(times_us, (0.5, 0.99)).tolist()
+    return {"p50_us": p50_us, "p99_us": p99_us, "mean_us": statistics.fmean(times_us), "requests": len(times_us)}
+
+
+class Calls:
+    """The calls of many programs in turn; one that has ended begins anew under another name."""
+
+    def __init__(self, hints: str) -> None:
+        self._templates = make_workload("mixed", 1, TEMPLATES)
+        self._hint = make_hint(hints)
+        self._at = [(number, 0) for number in range(PROGRAMS)]
+
+    def round(self) -> list[tuple[Request, Usage]]:
+        calls = []
+        for slot, (number, position) in enumerate(self._at):
+            program = self._templates[number % TEMPLATES]
+            step = program.steps[position]
+            calls.append((request_of(program, step, f"{number}", self._hint), Usage(step.prompt_tokens, 0, 200)))
+            last = position + 1 == len(program.steps)
+            self._at[slot] = (number + PROGRAMS, 0) if last else (number, position + 1)
+        return calls
+
+
+def request_of(program: Program, step: Step, name: str, hint: Hint) -> Request:
+    request = Request(f"{name}/{step.name}", "m", Prompt(_NO_TOKENS), max_tokens=4096, streams=True)
+    hint(request, program, step)
+    request.session_id = name
+    if request.program is not None:
+        given = {field: getattr(request.program, field) for field in request.program.__slots__}
+        request.program = ProgramHint(**{**given, "id": name})
+    return request
+
+
+def declare_ms(document: dict[str, Any], rounds: int) -> float:
+    """From parsed JSON to a graph with all ranks."""
+
+    def declare(table: ProgramTable) -> None:
+        table.declare(("t", "p"), read_declaration(document), 0.0)
+
+    return statistics.median(_timed_ms(declare, ProgramTable()) for _ in range(max(rounds, 5)))
+
+
+def chain() -> dict[str, Any]:
+    return {"steps": [{"name": f"s{i}", "after": [f"s{i - 1}"] if i else []} for i in range(GRAPH_STEPS)]}
+
+
+def layers(width: int) -> dict[str, Any]:
+    """Each step follows all of the layer before."""
+    return {
+        "steps": [
+            {"name": f"s{i}", "after": [f"s{j}" for j in range(i - i % width - width, i - i % width) if j >= 0]}
+            for i in range(GRAPH_STEPS)
+        ]
+    }
+
+
+def memory_bytes() -> dict[str, int]:
+    few, many = _memory(2, 1_000), _memory(52, 1_000)
+    step = (many - few) // 50
+    declared = _memory_of(lambda table: table.declare(("t", "p"), read_declaration(layers(10)), 0.0))
+    chained = _memory_of(lambda table: table.declare(("t", "p"), read_declaration(chain()), 0.0))
+    return {"program": few - 2 * step, "step": step, "edge": (declared - chained) // 9_000}
+
+
+def _memory(steps: int, programs: int) -> int:
+    def fill(table: ProgramTable) -> None:
+        for number in range(programs):
+            for turn in range(steps):
+                after = (f"turn-{turn - 1}",) if turn else ()
+                hint = ProgramHint(str(number), f"turn-{turn}", after, kind="agent", remaining_steps=steps - turn)
+                step = table.observe(Request(f"{number}/{turn}", "m", program=hint, streams=True), float(turn))
+                table.dispatched(step, 0, turn + 0.25)
+                table.started(step, turn + 0.5)
+                table.ended(step, Usage(1000, 0, 100), Outcome.OK, turn + 0.75)
+
+    return _memory_of(fill) // programs
+
+
+def _memory_of(fill: Callable[[ProgramTable], object]) -> int:
+    table = ProgramTable()
+    gc.collect()
+    tracemalloc.start()
+    fill(table)
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return held
+
+
+def flooded() -> dict[str, float]:
+    max_programs, others = 20_000, 1_000
+    table = ProgramTable(limits=TableLimits(max_programs=max_programs))
+    for number in range(others):
+        table.observe(Request(f"{number}", "m", tenant="quiet", session_id=f"{number}"), 0.0)
+    began_ns = time.thread_time_ns()
+    for number in range(FLOOD):
+        table.observe(Request(f"{number}", "m", tenant="loud", session_id=f"{number}"), 1.0)
+    each_us = (time.thread_time_ns() - began_ns) / 1e3 / FLOOD
+    left = sum(table.get(("quiet", f"{number}")) is not None for number in range(others))
+    return {"max_programs": max_programs, "us": each_us, "others": others, "others_left": left}
+
+
+def _timed_ms(work: Callable[[ProgramTable], None], table: ProgramTable) -> float:
+    began_ns = time.thread_time_ns()
+    work(table)
+    return (time.thread_time_ns() - began_ns) / 1e6
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
