@@ -26,8 +26,8 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--kv-events-port", type=_PORT, default=5557, show_default=True, help="Of the first replica's events.")
 @click.option("--kv-replay-port", type=_PORT, default=6557, show_default=True, help="Of the first replica's replay.")
 @click.option("--kv-events/--no-kv-events", default=True, show_default=True, help="Whether they publish KV events.")
-@click.option("--event-form", type=click.Choice(EventForm), default=EventForm.MAP, show_default=True,
-              help="Map since vLLM 0.24, array before.")  # fmt: skip
+@click.option("--event-form", type=click.Choice(EventForm, case_sensitive=False),
+              default=EventForm.MAP, show_default=True, help="Map since vLLM 0.24, array before.")  # fmt: skip
 @click.option("--buffer-steps", type=_POSITIVE, default=10_000, show_default=True, help="Batches that can be replayed.")
 @click.option("--profile", default="llama-3.1-8b-1xh100", show_default=True,
               help=f"Size and speed: a YAML file or one of {', '.join(profile_names())}.")  # fmt: skip
@@ -41,7 +41,7 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--max-num-batched-tokens", type=_POSITIVE)
 @click.option("--max-model-len", "max_model_len_tokens", type=_POSITIVE,
               help="Lowered to what fits in --num-blocks.")  # fmt: skip
-@click.option("--scheduling-policy", "policy", type=click.Choice(Policy), help="Default: fcfs.")
+@click.option("--scheduling-policy", "policy", type=click.Choice(Policy, case_sensitive=False), help="Default: fcfs.")
 def command(
     count: int,
     host: str,

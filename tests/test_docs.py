@@ -10,7 +10,7 @@ TEXT = (ROOT / "docs" / "architecture.md").read_text()
 def modules():
     return {
         str(path.relative_to(ROOT))
-        for package in ("router", "scorers", "sim", "benchmarks")
+        for package in ("router", "scorers", "flow", "sim", "benchmarks")
         for path in (ROOT / package).rglob("*.py")
         if path.name != "__init__.py"
     }

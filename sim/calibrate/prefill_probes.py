@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from statistics import median
 
@@ -14,8 +13,6 @@ TRIES = 3
 LENGTHS_TOKENS = (64, 256, 1024, 2048, 4096, 8192, 16384, 32768)
 PATIENCE_S = 4.0
 """Once a prompt takes longer than this, no longer one is tried, and once a quarter of it, each is tried but once."""
-PAUSE_S = 0.1
-"""Before each probe: requests do not come the moment the last one ended, and find processes asleep, CPU caches cold."""
 
 Report = Callable[[Observation], None]
 
@@ -31,12 +28,12 @@ async def probe_prefill(client: Client, limits: Limits, *, caches_prefixes: bool
         half_tokens = tokens // 2 // block_size_tokens * block_size_tokens
         while len(cold) < TRIES and not (cold and cold[-1].ttft_s > PATIENCE_S / 4):
             prompt = client.fresh_prompt(tokens)
-            cold.append(await _ask(client, prompt))
+            cold.append(await client.complete(prompt, 1))
             if caches_prefixes:
-                again.append(await _ask(client, prompt))
+                again.append(await client.complete(prompt, 1))
                 if half_tokens:
                     other = prompt[:half_tokens] + client.fresh_prompt(tokens - half_tokens)
-                    half.append(await _ask(client, other))
+                    half.append(await client.complete(other, 1))
         hit_tokens = (tokens - 1) // block_size_tokens * block_size_tokens
         for kind, answers, cached in (
             (Kind.PREFILL, cold, 0),
@@ -49,11 +46,6 @@ async def probe_prefill(client: Client, limits: Limits, *, caches_prefixes: bool
         if cold[-1].ttft_s > PATIENCE_S:
             break
     return found
-
-
-async def _ask(client: Client, prompt: list[int]) -> Answer:
-    await asyncio.sleep(PAUSE_S)
-    return await client.complete(prompt, 1)
 
 
 def _lengths(longest_tokens: int) -> list[int]:

@@ -31,7 +31,7 @@ _OPTIONS: dict[str, Any] = {
 
 def _remove_stale_cache(package: Path) -> None:
     newest = max(source.stat().st_mtime for source in package.glob("*.py"))
-    for index in (package / "__pycache__").glob("*.nbi"):
+    for index in package.parent.glob("*/__pycache__/*.nbi"):
         with suppress(OSError):
             if index.stat().st_mtime < newest:
                 index.unlink()
