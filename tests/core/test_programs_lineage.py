@@ -133,6 +133,13 @@ def test_an_agent_that_sends_another_task_beyond_a_known_head_goes_on(agents):
     assert agents.send(join(document, text("another", 90))).program == first.program
 
 
+def test_short_tasks_behind_a_known_head_are_different(agents):
+    for stranger in range(2):
+        agents.send(join(HEAD, text(f"stranger {stranger}", 500)))
+    kins = [agents.send(join(HEAD, text(f"task {number}", 64))) for number in range(5)]
+    assert len({kin.program for kin in kins}) == 5
+
+
 def test_branches_that_go_on_side_by_side_show_that_their_opening_is_a_head(agents):
     """Tool definitions are known to be common; the system prompt behind them is not."""
     tools = HEAD
@@ -163,6 +170,8 @@ def test_the_same_prompt_again_is_the_same_step_and_counted(agents):
     step = join(task, text("answer", 100), text("result", 100))
     agents.send(step)
     assert agents.send(step).repeats == 1
+    agents.send(join(task, text("another answer", 100)))
+    assert agents.send(step).repeats == 0
 
 
 def test_prompts_that_differ_in_their_last_token_are_not_the_same(agents):

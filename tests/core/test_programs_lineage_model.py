@@ -84,7 +84,10 @@ class Model:
         )
         if found.exact_owner or found.owner:
             program = self.programs[found.exact_owner or found.owner]
-            kin = (repeated if found.exact_owner else joined)(program, found, trail, now, LIMITS)
+            if found.exact_owner:
+                kin = repeated(program, found, now, LIMITS)
+            else:
+                kin = joined(program, found, trail, now, LIMITS)
             if kin is not None:
                 return kin, found, program
         return Kin(Relation.NEW), found, None

@@ -2,7 +2,8 @@
 
 Kernels are plain loops over arrays. They release the GIL, and are cached on disk beside their source. Numba
 checks a cached kernel against its own source file alone, yet helpers from other files are compiled into it; so
-a cache that is older than any source file of this package is removed here, before the first kernel is loaded.
+a cache of the core that is older than any source file of this package is removed here, before the first kernel is
+loaded.
 """
 
 from __future__ import annotations

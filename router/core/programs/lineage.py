@@ -110,7 +110,10 @@ class Lineage:
         found = Found(*self._answer.tolist())
         program = self._owner(found.exact_owner or found.owner, trail.tenant)
         if program is not None:
-            kin = (repeated if found.exact_owner else joined)(program, found, trail, now, self.limits)
+            if found.exact_owner:
+                kin = repeated(program, found, now, self.limits)
+            else:
+                kin = joined(program, found, trail, now, self.limits)
             if kin is not None:
                 return kin, found, program
         return Kin(Relation.NEW), found, None

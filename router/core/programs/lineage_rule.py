@@ -12,7 +12,7 @@ prompt that parts from it belongs to the program if it
 
 - comes with it, as the branches of a fan-out do, or parts where such branches did;
 - or continues the opening from its very end;
-- or shares at least `LineageLimits.own_blocks` of it beyond a common head that is as long, or longer.
+- or shares at least `LineageLimits.own_blocks` of it beyond a common head of at least as many.
 
 The last two are guesses about those that come late, and are given up when they turn out to be wrong: when a branch goes
 on after a later one has begun (one agent does not do that), and after `LineageLimits.max_bursts`. An opening that comes
@@ -123,7 +123,7 @@ class KnownProgram:
         return self.steps[number - 1] if number else None
 
 
-def repeated(program: KnownProgram, found: Found, trail: Trail, now: float, limits: LineageLimits) -> Kin | None:
+def repeated(program: KnownProgram, found: Found, now: float, limits: LineageLimits) -> Kin | None:
     """The kin of a prompt that ``program`` alone has sent before; None if it rather opens another program."""
     step = program.step(found.exact_step)
     if step is None or (step.parent == 0 and step.followers > 0 and now - step.seen_s > limits.burst_s):
