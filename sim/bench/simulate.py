@@ -14,8 +14,8 @@ from sim.bench.window import middle
 from sim.cluster import Cluster, ClusterConfig, Link, Run
 from sim.engine import EngineConfig
 from sim.policies.catalogue import POLICIES
-from sim.policies.policy import World
-from sim.workloads.hints import make_hint
+from sim.policies.policy import Policy, World
+from sim.workloads.hints import Hint, make_hint
 from sim.workloads.program import Program
 
 _ROUTERS_AT_MOST = 1000
@@ -64,9 +64,16 @@ def _serve(job: Job, engine: EngineConfig, programs: Sequence[Program]) -> Run:
         config,
         lambda number: policy.make_router(world, job.seed * _ROUTERS_AT_MOST + number),
         seed=job.seed,
-        hint=make_hint(setting.hints, job.seed, setting.hint_share),
+        hint=_hint(job, policy),
     )
     return cluster.run(programs, setting.in_flight)
+
+
+def _hint(job: Job, policy: Policy) -> Hint:
+    """What clients tell, or what the policy cannot do without."""
+    if policy.hints is not None:
+        return make_hint(policy.hints, job.seed)
+    return make_hint(job.setting.hints, job.seed, job.setting.hint_share)
 
 
 def engine_with_cache(engine: EngineConfig, cache_blocks: int | None, arrival: Arrival) -> EngineConfig:

@@ -94,6 +94,16 @@ def test_every_policy_runs_in_time_and_without() -> None:
         assert timed["prompt_tokens"] == untimed["prompt_tokens"]
 
 
+def test_an_oracle_knows_what_clients_do_not_tell() -> None:
+    setting = replace(SETTING, replicas=1)
+    blocks = setting.engine.max_model_len_tokens // setting.engine.block_size_tokens
+    told, untold = (
+        simulate(Job(replace(setting, hints=hints), Generated("swarm", 6), "oracle", 5.0, 1, blocks)).row
+        for hints in ("full", "none")
+    )
+    assert told == untold
+
+
 def test_unbounded_caches_evict_nothing() -> None:
     source = Generated("swarm", 4)
     setting = replace(SETTING, replicas=1)
