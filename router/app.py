@@ -14,6 +14,7 @@ from router.admin.routes import local_routes
 from router.config import ConfigError, PromptConfig, WeftConfig
 from router.core.index.prefix_index import warm_up
 from router.core.router import Router
+from router.core.types import Outcome
 from router.dispatcher import Dispatcher
 from router.engine.context import EngineContext
 from router.engine.discovery.address import AddressError, ReplicaAddress, parse_address
@@ -30,11 +31,13 @@ from router.engine.prompts.template import ChatTemplateError
 from router.engine.prompts.text import TextPrompts
 from router.engine.prompts.tokenizer import TokenizerError
 from router.engine.trouble import Troubles
+from router.feed import Feed
 from router.intake import Intake
 from router.profiles import make_profiles
 from router.proxy.listener import Listener
 from router.proxy.proxy import Proxy
-from router.telemetry import Telemetry
+from router.queueing import identity_settings, make_flow
+from router.telemetry import Mishaps, Telemetry
 
 ALL_OTHER_MODELS = "*"
 
@@ -47,16 +50,19 @@ class App:
         warm_up()
         loop = asyncio.get_running_loop()
         self.troubles = Troubles(loop.time)
-        self.router = Router(make_profiles(config.profiles, config.default_profile), config.router)
+        profiles = make_profiles(config.profiles, config.default_profile)
+        self.router = Router(profiles, config.router, flow=make_flow(config))
         sources = discoveries(config, self.troubles)
         own_tokenizers = {model: prompt_source(f"models.{model}", each) for model, each in config.models.items()}
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        context = EngineContext(self.router, self.session, loop.time, self.troubles)
-        self.members = Members(context, sources, _engine_settings(config))
-        self.dispatcher = Dispatcher(self.router, loop.time, self.members.note)
+        self.dispatcher = Dispatcher(self.router, loop.time, self._note)
         self.prompts = self._prompt_maker(own_tokenizers)
-        self.proxy = Proxy(Intake(self.prompts), self.dispatcher, config.limits, {})
-        telemetry = Telemetry(self.router, self.proxy.stats, lambda: self.troubles.counts, self._prompts_skipped)
+        self.intake = Intake(self.prompts, identity_settings(config))
+        self.proxy = Proxy(self.intake, self.dispatcher, config.limits, {})
+        feed = Feed(self.router, self.dispatcher.replicas_changed, self.proxy.priorities.forget)
+        context = EngineContext(feed, self.session, loop.time, self.troubles)
+        self.members = Members(context, sources, _engine_settings(config))
+        telemetry = Telemetry(self.router, self.proxy.stats, self._mishaps(), config.tenants)
         self.proxy.local_routes = local_routes(self.router, telemetry.render, int(time.time()))
         self.listener = Listener(self.proxy, config.listen)
 
@@ -72,7 +78,8 @@ class App:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Accepts nothing more, lets running answers end, then stops."""
+        """Accepts nothing more, turns away who waits, lets running answers end, then stops."""
+        self.dispatcher.drain()
         await self.listener.drain()
         self.proxy.close()
         await self.members.stop()
@@ -81,6 +88,16 @@ class App:
             if isinstance(source, LocalPrompts):
                 source.close()
         await self.session.close()
+
+    def _note(self, replica: str, outcome: Outcome) -> None:
+        self.members.note(replica, outcome)
+
+    def _mishaps(self) -> Mishaps:
+        return Mishaps(
+            troubles=lambda: self.troubles.counts,
+            prompts_skipped=self._prompts_skipped,
+            hints_ignored=lambda: self.intake.warnings,
+        )
 
     def _prompt_maker(self, own: dict[str, PromptSource | None]) -> PromptMaker:
         """Models without a source of their own are tokenised by their replicas."""

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from re import fullmatch
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+    with_config,
+)
 
 from router.core.router import RouterSettings
 from router.proxy.limits import ProxyLimits
@@ -66,6 +76,64 @@ class EngineConfig(_Section):
     health_interval_s: float = Field(default=5.0, gt=0.0)
 
 
+class PartConfig(_Section):
+    """An order, a gate or an admission: its name, or its name and parameters."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_a_name(cls, content: Any) -> Any:
+        return {"name": content} if isinstance(content, str) else content
+
+
+class QueueConfig(_Section):
+    """Who waits in the router, and who goes first."""
+
+    order: PartConfig = PartConfig(name="fcfs")
+    """A shipped order, an entry point of ``weft.orders``, or ``module:Class``."""
+    gate: PartConfig = PartConfig(name="none")
+    admission: PartConfig = PartConfig(name="none")
+    max_waiting: int | None = Field(default=4096, ge=0)
+    """One more is refused with 503."""
+    max_waiting_per_tenant: int | None = Field(default=None, ge=0)
+    """One more is refused with 429."""
+    max_wait_s: float | None = Field(default=300.0, gt=0.0)
+    """Who has waited that long is refused with 503."""
+
+
+def _header_name(text: str) -> str:
+    if text and not fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):
+        raise ValueError(f"{text!r} is not the name of a header, allowed: letters, digits and -")
+    return text.lower()
+
+
+_HeaderName = Annotated[str, AfterValidator(_header_name)]
+
+
+class IdentityConfig(_Section):
+    """Who vouches for a tenant, and how far clients are believed."""
+
+    tenant_header: _HeaderName = ""
+    """A header that only your own gateway can set. Empty: none."""
+    tenant_from_key: bool = True
+    """Requests with different API keys come from different tenants."""
+    program_headers: list[_HeaderName] = Field(default_factory=list)
+    """More headers that name a program."""
+    max_priority: int = Field(default=0, ge=0)
+    """How urgent a client may call its own program."""
+
+
+class TenantConfig(_Section):
+    """What differs for one tenant. None: nothing."""
+
+    max_priority: int | None = Field(default=None, ge=0)
+    max_waiting: int | None = Field(default=None, ge=0)
+    weight: float | None = Field(default=None, gt=0.0)
+    """Its share, for an order that weighs tenants."""
+
+
 def _check_positive(section: ProxyLimits | RouterSettings) -> None:
     for each in fields(section):
         value = getattr(section, each.name)
@@ -105,9 +173,19 @@ class WeftConfig(_Section):
     profiles: dict[str, ProfileConfig] = Field(default_factory=dict)
     """Added to the shipped ones; a profile named ``default`` replaces the default."""
     default_profile: str = "default"
+    queue: QueueConfig = QueueConfig()
+    identity: IdentityConfig = IdentityConfig()
+    tenants: dict[str, TenantConfig] = Field(default_factory=dict)
+    """By the tenant header's value, or ``key-`` and the hash of an API key."""
     engine: EngineConfig = EngineConfig()
     limits: LimitsConfig = LimitsConfig()
     router: CoreConfig = CoreConfig()
+    _source: str = PrivateAttr(default="configuration")
+
+    @property
+    def source(self) -> str:
+        """Where it came from, for errors."""
+        return self._source
 
 
 def load_config(path: Path) -> WeftConfig:
@@ -128,9 +206,11 @@ def parse_config(content: object, source: str) -> WeftConfig:
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: must be a mapping of keys such as `listen` and `replicas`")
     try:
-        return WeftConfig.model_validate(content)
+        config = WeftConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(source, each) for each in error.errors())) from error
+    config._source = source
+    return config
 
 
 def _describe(source: str, error: Any) -> str:

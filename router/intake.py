@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import replace
 
+import msgspec
+
 from router.core.types import Prompt, Request
 from router.engine.api import ApiRequest, Body, read_body
 from router.engine.prompts.maker import PromptMaker
@@ -84,6 +86,7 @@ def _request(headers: Named, api: ApiRequest | None = None) -> Request:
         request.max_tokens = api.max_tokens
         request.streams = api.stream
         request.cache_salt = api.cache_salt
+        request.says_priority = api.body.priority is not msgspec.UNSET
     return request
 
 

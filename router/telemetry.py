@@ -5,12 +5,14 @@ Nothing here is on a request's path: the parts count in plain integers, and this
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from flow.guarded import Guarded as GuardedOrder
 from router.core.histogram import Histogram
 from router.core.router import Router
 from router.core.types import Health, IndexState
@@ -19,21 +21,26 @@ from scorers.guarded import Guarded
 
 Counts = Mapping[str, int]
 
+_OTHERS = "(other)"
+
+
+@dataclass(slots=True, frozen=True)
+class Mishaps:
+    """What was dropped or gone wrong outside the router, by kind."""
+
+    troubles: Callable[[], Counts]
+    prompts_skipped: Callable[[], Counts]
+    hints_ignored: Callable[[], Counts]
+
 
 class Telemetry:
-    """Renders /metrics. ``troubles`` and ``prompts_skipped`` return what was dropped or gone wrong, by kind."""
+    """Renders /metrics. ``tenants`` are shown by name, all others together: strangers make no time series."""
 
-    def __init__(
-        self,
-        router: Router,
-        proxy: ProxyStats,
-        troubles: Callable[[], Counts],
-        prompts_skipped: Callable[[], Counts],
-    ) -> None:
+    def __init__(self, router: Router, proxy: ProxyStats, mishaps: Mishaps, tenants: Collection[str] = ()) -> None:
         self._router = router
         self._proxy = proxy
-        self._troubles = troubles
-        self._prompts_skipped = prompts_skipped
+        self._mishaps = mishaps
+        self._tenants = tuple(tenants)
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -44,6 +51,7 @@ class Telemetry:
 
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
+        yield from self._queue()
         yield from self._cache()
         yield from self._replicas()
         yield from self._data_plane()
@@ -52,7 +60,8 @@ class Telemetry:
     def _requests(self) -> Iterator[Metric]:
         stats = self._router.stats
         yield _counter("weft_requests", "Requests submitted to the router", stats.submitted)
-        yield _counter("weft_requests_refused", "Requests that no replica could take", stats.refused)
+        refused = {reason.value: count for reason, count in stats.refused.items()}
+        yield _by("weft_requests_refused", "Requests that went to no replica", "reason", refused)
         ended = {outcome.value: count for outcome, count in stats.ended.items()}
         yield _by("weft_dispatches", "Dispatches to replicas by how they ended", "outcome", ended)
         yield _counter(
@@ -60,6 +69,20 @@ class Telemetry:
         )
         yield _histogram("weft_ttft_seconds", "Submit to first byte of streamed answers", stats.ttft_s)
         yield _histogram("weft_e2e_seconds", "Submit to end of answers", stats.e2e_s)
+
+    def _queue(self) -> Iterator[Metric]:
+        router = self._router
+        waiting = GaugeMetricFamily("weft_queue_waiting", "Requests that wait in the router", labels=["tenant"])
+        by_tenant = router.room.bounds.by_tenant
+        for tenant in self._tenants:
+            waiting.add_metric([tenant], by_tenant[tenant])
+        waiting.add_metric([_OTHERS], router.waiting - sum(by_tenant[tenant] for tenant in self._tenants))
+        yield waiting
+        yield _histogram("weft_queue_wait_seconds", "Waits of requests that had to queue and left", router.room.wait_s)
+        yield _counter("weft_queue_withdrawn", "Requests whose client left while they waited", router.stats.withdrawn)
+        if isinstance(router.order, GuardedOrder):
+            mishaps = {router.order.name: router.order.mishaps}
+            yield _by("weft_order_mishaps", "Ranks not used because a user's order failed", "order", mishaps)
 
     def _cache(self) -> Iterator[Metric]:
         stats, index = self._router.stats, self._router.index
@@ -113,12 +136,14 @@ class Telemetry:
         yield _counter("weft_clients_gone", "Requests whose client left early", proxy.clients_gone)
         yield _counter("weft_clients_stalled", "Clients cut off because they did not read", proxy.clients_stalled)
         yield _counter("weft_clients_timed_out", "Requests that did not arrive in time", proxy.clients_timed_out)
+        yield _counter("weft_priorities_refused", "Replicas found to take no priorities", proxy.priorities_refused)
         yield _counter("weft_answers_broken_off", "Answers that failed after their first byte", proxy.broken_off)
         yield _counter("weft_internal_errors", "Requests lost to an unexpected error", proxy.internal_errors)
 
     def _dropped(self) -> Iterator[Metric]:
-        yield _by("weft_engine_troubles", "What went wrong at the engine side", "kind", self._troubles())
-        yield _by("weft_prompts_skipped", "Requests routed by load alone", "reason", self._prompts_skipped())
+        yield _by("weft_engine_troubles", "What went wrong at the engine side", "kind", self._mishaps.troubles())
+        yield _by("weft_prompts_skipped", "Requests routed by load alone", "reason", self._mishaps.prompts_skipped())
+        yield _by("weft_hints_ignored", "Malformed hints of clients", "hint", self._mishaps.hints_ignored())
         strays = self._router.stats.events_of_unknown_replica
         yield _counter("weft_stray_events", "KV event batches of replicas that had left", strays)
         guarded = {

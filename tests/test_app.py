@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -12,8 +13,9 @@ import sim.model
 from router.app import App
 from router.config import parse_config
 from router.core.types import IndexState
-from sim.engine import load_profile
+from sim.engine import Policy, load_profile
 from sim.replica.faults import Fault, FaultKind
+from sim.replica.planner import Planner
 from sim.replica.serving import serve_replicas
 from sim.replica.settings import Settings
 
@@ -26,10 +28,11 @@ class World:
 
     def __init__(self, stack):
         self._stack = stack
+        self.engine = {}
 
     async def start(self, count=2, **config):
         profile = load_profile("laptop-demo")
-        settings = Settings(engine=profile.engine, model="m", speed=SPEED)
+        settings = Settings(engine=replace(profile.engine, **self.engine), model="m", speed=SPEED)
         self.replicas = await self._stack.enter_async_context(serve_replicas(count, settings))
         self.client = await self._stack.enter_async_context(aiohttp.ClientSession())
         await self.start_router(**config)
@@ -223,6 +226,7 @@ async def test_the_replicas_own_tokenizer_gives_exact_predictions_too(world):
 
 async def test_without_a_tokenizer_own_routing_is_remembered(world):
     await world.start(4, models={"*": {"tokenizer": "text"}})
+    await world.until(lambda: world.index_states() == {IndexState.SYNCED})
     first, _, _ = await world.chat(long_text("a"))
     for turn in range(5):
         replica, cached, _ = await world.chat(long_text("a"), f"turn {turn}")
@@ -285,3 +289,138 @@ async def test_facts_about_no_replica_at_all(world):
     assert status == 503
     assert "retry-after" in headers
     assert (await world.get("/ready"))[0] == 503
+
+
+TEXT = {"*": {"tokenizer": "text"}}
+
+
+class Stepped:
+    """An order that tells the engine the program's own priority."""
+
+    name = "stepped"
+
+    def rank(self, waiting, now):
+        return ()
+
+    def engine_priority(self, waiting):
+        return -waiting.request.program.priority if waiting.request.program else None
+
+
+class Broken:
+    """An order that fails."""
+
+    name = "broken"
+
+    def rank(self, waiting, now):
+        raise RuntimeError("defect")
+
+
+def full(world):
+    """Lets nobody through any more."""
+    world.app.router._flow.gate = Closed()
+
+
+class Closed:
+    name = "closed"
+
+    def room(self, waiting, candidates, view):
+        return candidates.cached_tokens < 0
+
+
+async def metrics(world):
+    return (await world.get("/metrics"))[1]
+
+
+def one(number=0):
+    return {"model": "m", "messages": [{"role": "user", "content": f"question {number}"}], "max_tokens": 2}
+
+
+async def test_requests_wait_in_a_full_router_and_leave_when_there_is_room(world):
+    await world.start(1, models=TEXT)
+    full(world)
+    asked = asyncio.create_task(world.post(one(), x_weft_explain="1"))
+    await world.until(lambda: world.app.router.waiting == 1)
+    assert json.loads((await world.get("/ready"))[1])["waiting"] == 1
+    assert 'weft_queue_waiting{tenant="(other)"} 1.0' in await metrics(world)
+    world.app.router._flow.gate = None
+    status, headers, _ = await asked
+    told = json.loads(headers["x-weft-explain"])["queue"]
+    assert (status, told["order"], told["rank"], told["priority"]) == (200, "fcfs", [], None)
+    assert told["waited_s"] >= 0
+    text = await metrics(world)
+    assert "weft_queue_wait_seconds_count 1.0" in text
+    assert 'weft_queue_waiting{tenant="(other)"} 0.0' in text
+
+
+async def test_a_client_that_leaves_the_queue_is_counted(world):
+    await world.start(1, models=TEXT)
+    full(world)
+    asked = asyncio.create_task(world.post(one()))
+    await world.until(lambda: world.app.router.waiting == 1)
+    asked.cancel()
+    await world.until(lambda: world.app.router.waiting == 0)
+    assert "weft_queue_withdrawn_total 1.0" in await metrics(world)
+
+
+async def test_a_full_queue_says_so_by_tenant_and_in_all(world):
+    queue = {"max_waiting": 2, "max_waiting_per_tenant": 1}
+    await world.start(1, models=TEXT, queue=queue, identity={"tenant_header": "x-tenant"}, tenants={"a": {}})
+    full(world)
+    asked = [asyncio.create_task(world.post(one(), x_tenant=tenant)) for tenant in "ab"]
+    await world.until(lambda: world.app.router.waiting == 2)
+    status, headers, answer = await world.post(one(), x_tenant="a")
+    assert (status, answer["error"]["code"]) == (429, "tenant_queue_full")
+    assert int(headers["retry-after"]) >= 1
+    status, headers, answer = await world.post(one(), x_tenant="c")
+    assert (status, answer["error"]["code"]) == (503, "queue_full")
+    assert int(headers["retry-after"]) >= 1
+    text = await metrics(world)
+    assert 'weft_queue_waiting{tenant="a"} 1.0' in text
+    assert 'weft_queue_waiting{tenant="(other)"} 1.0' in text
+    assert 'weft_requests_refused_total{reason="queue_full"} 1.0' in text
+    assert 'weft_requests_refused_total{reason="tenant_queue_full"} 1.0' in text
+    for each in asked:
+        each.cancel()
+
+
+async def test_a_shutdown_ends_waiting_at_once(world):
+    await world.start(1, models=TEXT)
+    full(world)
+    asked = asyncio.create_task(world.post(one()))
+    await world.until(lambda: world.app.router.waiting == 1)
+    stopping = asyncio.create_task(world.app.__aexit__(None, None, None))
+    status, headers, answer = await asked
+    assert (status, answer["error"]["code"]) == (503, "shutting_down")
+    assert int(headers["retry-after"]) >= 1
+    await stopping
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "priority"])
+async def test_priorities_reach_the_engine_and_strangers_priorities_do_not(world, policy):
+    world.engine = {"policy": Policy(policy)}
+    await world.start(1, models=TEXT, queue={"order": "test_app:Stepped"}, identity={"max_priority": 3})
+    seen = []
+    plan = Planner.plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Planner, "plan", lambda *_, **named: seen.append(named["priority"]) or plan(*_, **named))
+        await world.post(one(), x_program_id="p", x_program_priority="9")
+        await world.post(one(), x_vllm_priority="-100")
+        await world.post(one() | {"priority": -100})
+        await world.post(one() | {"priority": -100}, x_program_id="p", x_program_priority="-2")
+    assert seen == [-3, 0, 0, 2]
+
+
+async def test_malformed_hints_are_counted(world):
+    await world.start(1, models=TEXT)
+    await world.post(one(), x_program_id="p", x_program_priority="high")
+    assert 'weft_hints_ignored_total{hint="x-program-priority' in await metrics(world)
+
+
+async def test_an_order_that_fails_is_counted_and_costs_no_request(world):
+    await world.start(1, models=TEXT, queue={"order": "test_app:Broken"})
+    full(world)
+    asked = asyncio.create_task(world.post(one()))
+    await world.until(lambda: world.app.router.waiting == 1)
+    world.app.router._flow.gate = None
+    assert (await asked)[0] == 200
+    assert 'weft_order_mishaps_total{order="broken"} 1.0' in await metrics(world)

@@ -81,6 +81,21 @@ def test_a_priority_is_granted_by_configuration_alone():
     assert [priority(b"stranger", b"9"), priority(b"stranger", b"-9")] == [0, -9]
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"prompt": "a"}', False),
+        (b'{"prompt": "\\"priority\\": 1", "metadata": {"priority": 1}}', False),
+        (b'{"prompt": "a", "priority": -9}', True),
+        (b'{"prompt": "a", "priority": null}', True),
+        (b'{"prompt": "a", "priority": -9, "priority": 0}', True),
+        (b'{"prompt": "a", "pr\\u0069ority": -9}', True),
+    ],
+)
+def test_a_body_that_tells_the_engine_a_priority_is_noticed_however_it_is_written(body, says):
+    assert Intake(PromptMaker(TextPrompts())).read("/v1/completions", [], body).says_priority is says
+
+
 def test_malformed_hints_are_counted_and_left_out():
     intake = Intake(PromptMaker(TextPrompts()))
     headers = [(b"x-program-id", b"i" * 10_000), (b"x-session-id", b"\xff"), (b"x-weft-profile", b"p" * 10_000)]

@@ -38,10 +38,11 @@ def local_routes(router: Router, render_metrics: Callable[[], bytes], started_un
 
 
 def _ready(router: Router) -> LocalResponse:
-    """200 as soon as one replica can be routed to."""
+    """200 as soon as one replica can be routed to. Says also how much is under way."""
     replicas = {spec.name: router.fleet.health[slot].value for slot, spec in router.fleet}
     is_ready = Health.HEALTHY.value in replicas.values()
-    body = msgspec.json.encode({"ready": is_ready, "replicas": replicas})
+    status = {"ready": is_ready, "replicas": replicas, "waiting": router.waiting, "in_flight": router.in_flight}
+    body = msgspec.json.encode(status)
     return LocalResponse(200 if is_ready else 503, _JSON, body)
 
 

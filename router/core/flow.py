@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from router.core.fleet import ModelRef
 from router.core.prefix import Chain
 from router.core.types import Outcome, Request, Ticket, Usage
 from router.core.view import Candidates, View
+
+if TYPE_CHECKING:
+    from router.core.programs.step import Step
 
 Rank = tuple[float, ...]
 """Lower leaves first; equals leave in the order in which they were submitted."""
@@ -42,6 +45,8 @@ class Waiting:
     look_up_cached_tokens: Callable[[Waiting], int]
     pinned: str = ""
     """The only replica that it may go to, while that one is healthy; an admission may set it. Empty: any."""
+    step: Step | None = None
+    """Its place in its program; None where programs are not followed."""
 
     @property
     def request(self) -> Request:

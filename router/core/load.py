@@ -82,7 +82,7 @@ class Load:
         self.rates[slot] = PrefillRate()
         self.active_adapters[slot] = frozenset()
         self.set_capacity(slot, capacity_tokens)
-        self.prefill_rate[slot] = self._fleet_rate()
+        self.prefill_rate[slot] = self.fleet_rate()
 
     def set_capacity(self, slot: int, tokens: int) -> None:
         self.capacity_tokens[slot] = tokens or UNKNOWN_CAPACITY_TOKENS
@@ -121,6 +121,7 @@ class Load:
         self.foreign_running[slot] = max(0.0, surplus - self.foreign_queued[slot])
         self.active_adapters[slot] = report.active_adapters
 
-    def _fleet_rate(self) -> float:
+    def fleet_rate(self) -> float:
+        """Prefill tokens per second of a usual replica."""
         known = [rate.tokens_per_s() for rate in self.rates if rate.known]
         return sum(known) / len(known) if known else PRIOR_TOKENS_PER_S

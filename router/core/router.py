@@ -8,17 +8,18 @@ refusal, in order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from router.core.fleet import Fleet, ModelRef, Slots
-from router.core.flow import Flow, ReplicaMemory, Waiting
+from router.core.flow import Flow, Order, Prioritising, ReplicaMemory, Waiting
 from router.core.histogram import Histogram
 from router.core.in_flight import InFlight
 from router.core.index.batch import KvBatch
 from router.core.index.prefix_index import Applied, PrefixIndex
 from router.core.load import Load
 from router.core.prefix import Chain, chain_of, look_up
+from router.core.programs.tracker import Programs
 from router.core.scheduler import Profile
 from router.core.types import (
     Decision,
@@ -61,7 +62,7 @@ class RouterStats:
 
     submitted: int = 0
     dispatched: int = 0
-    refused: int = 0
+    refused: dict[RefusalReason, int] = field(default_factory=lambda: dict.fromkeys(RefusalReason, 0))
     withdrawn: int = 0
     """Clients that left while their request waited."""
     ended: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
@@ -86,8 +87,10 @@ class Router:
         settings: RouterSettings | None = None,
         seed: int | None = None,
         flow: Flow | None = None,
+        programs: Programs | None = None,
     ) -> None:
-        """``profiles`` must have the key ``default``. Without a ``flow``, nothing waits."""
+        """``profiles`` must have the key ``default``. Without a ``flow``, nothing waits; without ``programs``, each
+        request stands for itself."""
         self.settings = settings or RouterSettings()
         self.profiles = dict(profiles)
         self.fleet = Fleet()
@@ -96,7 +99,9 @@ class Router:
         self.stats = RouterStats()
         self._random = Random(seed)
         self._flow = flow or Flow()
-        self._room = WaitingRoom(self._flow, self._leave, self._memories)
+        self.programs = programs
+        self.room = WaitingRoom(self._flow, self._leave, self._memories, self._refuse, programs)
+        self._prioritising = self._flow.order if isinstance(self._flow.order, Prioritising) else None
         self._refused: list[Ticket] = []
         self._in_flight = InFlight(self.load)
 
@@ -114,7 +119,7 @@ class Router:
         if request.prompt is not None:
             chain = chain_of(request.prompt, model, request.cache_salt, self.fleet)
         waiting = Waiting(ticket, model, chain, number, self._best_cached_tokens)
-        self._room.enter(waiting, now)
+        self.room.enter(waiting, now)
         return ticket
 
     def poll(self, now: float) -> list[Ticket]:
@@ -123,12 +128,14 @@ class Router:
             self.stats.timed_out_in_flight += 1
             self._ended(ticket, None, Outcome.TIMEOUT, now)
         self.index.expire(now)
+        if self.programs is not None:
+            self.programs.expire(now)
         refused, self._refused = self._refused, []
-        return refused + self._room.leave(now)
+        return refused + self.room.leave(now)
 
     def withdraw(self, ticket: Ticket, now: float) -> bool:
         """The client of a waiting request is gone. False: it is not waiting."""
-        withdrawn = self._room.withdraw(ticket, now)
+        withdrawn = self.room.withdraw(ticket, now)
         self.stats.withdrawn += withdrawn
         return withdrawn
 
@@ -136,13 +143,15 @@ class Router:
         """When to poll again if nothing happens: a request in flight may have to be given up, a held one let in."""
         oldest_s = self._in_flight.oldest_s()
         overdue_s = None if oldest_s is None else oldest_s + self.settings.in_flight_timeout_s
-        times_s = (overdue_s, self._room.next_wakeup())
+        times_s = (overdue_s, self.room.next_wakeup())
         return min((time_s for time_s in times_s if time_s is not None), default=None)
 
     def on_response_start(self, ticket: Ticket, now: float) -> None:
         """The replica's first body byte arrived."""
         self._in_flight.start(ticket, now)
         if ticket.request.streams:
+            if self.programs is not None:
+                self.programs.started(ticket, now)
             self.stats.ttft_s.observe(now - ticket.submitted_s)
 
     def on_response_end(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
@@ -185,6 +194,8 @@ class Router:
         if report.waiting == 0:
             self._in_flight.settle(slot, now - self.settings.settle_s)
         self.load.report(slot, report)
+        if self.programs is not None:
+            self.programs.table.rates.prefill_tokens_per_s = self.load.fleet_rate()
 
     def on_kv_events(self, name: str, batch: KvBatch, now: float) -> Applied:
         slot = self.fleet.slot(name)
@@ -214,9 +225,13 @@ class Router:
         return len(self._in_flight)
 
     @property
+    def order(self) -> Order:
+        return self._flow.order
+
+    @property
     def waiting(self) -> int:
         """Requests that have not left yet."""
-        return len(self._room)
+        return len(self.room)
 
     def _leave(self, waiting: Waiting, now: float) -> bool:
         """Decides or refuses the request. False: no replica has room, it stays."""
@@ -237,24 +252,36 @@ class Router:
                 view = View(self.load, candidates.slots, now)
         position, explanation = profile.choose(request, candidates, view, self._random)
         slot = int(candidates.slots[position])
-        cached_tokens = int(candidates.cached_tokens[position])
-        ticket.decision = Decision(self._spec(slot), cached_tokens, explanation)
+        spec, cached_tokens = self._spec(slot), int(candidates.cached_tokens[position])
+        priority = None if self._prioritising is None else self._prioritising.engine_priority(waiting)
+        if explanation is not None:
+            explanation = replace(explanation, queue=self._explain_wait(waiting, priority, now))
+        ticket.decision = Decision(spec, cached_tokens, explanation, priority)
         ticket.dispatched_s = now
-        self._dispatched(waiting, slot, cached_tokens, now)
+        self._in_flight.dispatch(ticket, slot, max(request.prompt_tokens - cached_tokens, 0), now)
+        self._count_dispatch(request, cached_tokens)
+        if waiting.chain is not None:
+            self._expect(waiting.chain, slot, spec, now)
         return True
 
-    def _dispatched(self, waiting: Waiting, slot: int, cached_tokens: int, now: float) -> None:
-        ticket, stats = waiting.ticket, self.stats
-        prompt_tokens = ticket.request.prompt_tokens
-        self._in_flight.dispatch(ticket, slot, max(prompt_tokens - cached_tokens, 0), now)
+    def _explain_wait(self, waiting: Waiting, priority: int | None, now: float) -> dict[str, object]:
+        """Who found room at once was never ranked."""
+        waited_s = now - waiting.ticket.submitted_s
+        return {
+            "order": self.order.name,
+            "waited_s": round(waited_s, 4),
+            "rank": self.order.rank(waiting, now) if self.room.has_queued(waiting) else None,
+            "priority": priority,
+        }
+
+    def _count_dispatch(self, request: Request, cached_tokens: int) -> None:
+        stats = self.stats
         stats.dispatched += 1
-        stats.prompt_tokens += prompt_tokens
+        stats.prompt_tokens += request.prompt_tokens
         stats.predicted_cached_tokens += cached_tokens
-        if waiting.chain is not None:
-            self._expect(waiting.chain, slot, now)
 
     def _ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
-        self._room.ended(ticket, usage, outcome, now)
+        self.room.ended(ticket, usage, outcome, now)
         self._profile(ticket.request).ended(ticket, usage, now)
 
     def _profile(self, request: Request) -> Profile:
@@ -283,11 +310,10 @@ class Router:
 
     def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
         ticket.refusal = refusal
-        self.stats.refused += 1
+        self.stats.refused[refusal.reason] += 1
 
-    def _expect(self, chain: Chain, slot: int, now: float) -> None:
+    def _expect(self, chain: Chain, slot: int, spec: ReplicaSpec, now: float) -> None:
         """The replica will hold this prompt in a moment: siblings should know now."""
-        spec = self._spec(slot)
         hashes = chain.hashes.get(spec.block_size_tokens)
         if hashes is None or len(hashes) == 0:
             return

@@ -60,10 +60,13 @@ class Explanation:
     scores: dict[str, list[float]]
     totals: list[float]
     winner: str
+    queue: dict[str, object] = field(default_factory=dict)
+    """The order, how long the request waited, and what it was then ranked and is told the engine."""
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(
             {
+                "queue": self.queue,
                 "profile": self.profile,
                 "picker": self.picker,
                 "winner": self.winner,

@@ -181,6 +181,8 @@ class Request:
     excluded: frozenset[str] = frozenset()
     """Replicas that have already failed this request."""
     explain: bool = False
+    says_priority: bool = False
+    """Its body tells the engine a priority, which nobody has granted."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -189,7 +191,7 @@ class Request:
     @property
     def program_key(self) -> tuple[str, str]:
         """(tenant, program). A request of which no program or session is known is a program of its own."""
-        name = self.program.id if self.program is not None else self.session_id
+        name = self.session_id if self.program is None else self.program.id or self.session_id
         return self.tenant, name or f"request {self.id}"
 
 

@@ -63,6 +63,8 @@ class Body(msgspec.Struct, gc=False):
     vllm_xargs: msgspec.Raw = _ABSENT
     nvext: msgspec.Raw = _ABSENT
     user: Any = None
+    priority: Any = msgspec.UNSET
+    """vLLM's own; set whenever the body has it."""
 
     messages: msgspec.Raw = _ABSENT
     prompt: msgspec.Raw = _ABSENT

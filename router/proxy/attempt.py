@@ -36,11 +36,16 @@ class _StaleConnectionError(Exception):
     """A kept connection died before it answered."""
 
 
+class _PriorityRefusedError(Exception):
+    """The replica would have answered without a priority."""
+
+
 class Attempt:
     """The sink of one upstream connection. Holds an answer back until it is one, then hands it through."""
 
     __slots__ = (
         "_answer",
+        "_asked_again",
         "_client",
         "_connection",
         "_decision",
@@ -51,6 +56,7 @@ class Attempt:
         "_loop",
         "_over",
         "_payload",
+        "_priority",
         "_proxy",
         "_request",
         "_ticket",
@@ -68,6 +74,9 @@ class Attempt:
         self._request = request
         self._ticket = ticket
         self._decision = ticket.decision
+        self._priority = proxy.priorities.of(ticket.request, ticket.decision)
+        self._asked_again = False
+        """The replica did not want a priority, and is asked without."""
         self._connection: UpstreamConnection | None = None
         self._look: Look | None = None
         self._held = bytearray()
@@ -88,19 +97,15 @@ class Attempt:
         return self._answer is not None
 
     async def run(self) -> Ended:
-        """Ask the replica, once more where a kept connection turns out to be dead."""
-        replica = self._decision.replica
+        """Ask the replica, once more where it takes no priorities."""
         self._proxy.deadlines.add(self)
         try:
-            pool = self._proxy.pools.of(replica.url)
-            head = upstream_head(self._request, pool.origin, replica.rank)
-            if (connection := pool.take()) is not None:
-                try:
-                    return await self._ask(connection, head)
-                except _StaleConnectionError:
-                    self._proxy.stats.stale_connections += 1
-                    self._over = self._loop.create_future()
-            return await self._ask(await pool.connect(), head)
+            try:
+                return await self._connect_and_ask()
+            except _PriorityRefusedError:
+                self._priority = 0
+                self._asked_again = True
+                return await self._connect_and_ask()
         except TimeoutError:
             return Ended(Outcome.TIMEOUT, error=_unreachable(504, "did not accept a connection in time"))
         except (OSError, ValueError) as error:
@@ -130,7 +135,10 @@ class Attempt:
 
     def head_received(self, head: ResponseHead) -> None:
         self._head = head
-        self._look = look_at(head, self._proxy.limits.hold_bytes)
+        if self._asked_again and head.status == 200:
+            self._proxy.stats.priorities_refused += 1
+            self._proxy.priorities.refused_by(self._decision.replica.name)
+        self._look = look_at(head, self._proxy.limits.hold_bytes, self._priority)
         if self._look is None:
             self._begin()
         else:
@@ -168,6 +176,19 @@ class Attempt:
         else:
             self._break_off(self._answer, Outcome.TIMEOUT, _unreachable(504, "stopped in the middle of its answer"))
 
+    async def _connect_and_ask(self) -> Ended:
+        """Ask on a kept connection, and on a new one where that turns out to be dead."""
+        replica = self._decision.replica
+        pool = self._proxy.pools.of(replica.url)
+        head = upstream_head(self._request, pool.origin, replica.rank, self._priority)
+        if (connection := pool.take()) is not None:
+            try:
+                return await self._ask(connection, head)
+            except _StaleConnectionError:
+                self._proxy.stats.stale_connections += 1
+                self._over = self._loop.create_future()
+        return await self._ask(await pool.connect(), head)
+
     async def _ask(self, connection: UpstreamConnection, head: bytes) -> Ended:
         self._connection = connection
         self.deadline_s = self._loop.time() + self._proxy.limits.first_byte_timeout_s
@@ -183,6 +204,8 @@ class Attempt:
             self._finish(Ended(verdict.outcome, error=verdict.error))
         elif verdict is Undecided.PASS:
             self._begin()
+        elif verdict is Undecided.AGAIN:
+            self._forget_answer()
 
     def _begin(self) -> None:
         """From here on the answer is the client's, and no other replica can be asked."""
@@ -197,6 +220,15 @@ class Attempt:
         self._proxy.dispatcher.response_started(self._ticket)
         if self._client.is_write_paused:
             self.pause()
+
+    def _forget_answer(self) -> None:
+        """The client has seen nothing of it; the replica is asked again."""
+        self.deadline_s = NEVER
+        self.drop_connection()
+        self._look = self._payload = None
+        self._held.clear()
+        over, self._over = self._over, self._loop.create_future()
+        over.set_exception(_PriorityRefusedError())
 
     def _collect_payload(self, wanted: bool) -> None:
         if not wanted:

@@ -31,6 +31,8 @@ class Undecided(Enum):
     """Nothing seen yet that tells."""
     PASS = "pass"
     """It is an answer."""
+    AGAIN = "again"
+    """The replica takes no priorities. Without one it would have answered."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,10 +51,15 @@ class Look(Protocol):
         """``payload`` is all of the body so far. ``final``: no more will be shown, so it must not be HOLD."""
 
 
-def look_at(head: ResponseHead, hold_bytes: int) -> Look | None:
-    """How to look at the body behind ``head``; None when the answer can be passed on at once."""
+def look_at(head: ResponseHead, hold_bytes: int, priority: int | None = None) -> Look | None:
+    """How to look at the body behind ``head``; None when the answer can be passed on at once.
+
+    ``priority`` is what was sent along.
+    """
     if head.status in RETRIED_STATUSES:
         return FailureLook(head)
+    if head.status == 400 and priority:
+        return PriorityLook()
     if head.status != 200:
         return None
     if head.content_type == b"text/event-stream":
@@ -140,6 +147,20 @@ class FailureLook:
         except msgspec.DecodeError:
             error = msgspec.Raw()
         return _refused(self._head.status, error)
+
+
+class PriorityLook:
+    """An answer that says that something was wrong: was it the priority?
+
+    vLLM 0.8 says "Got priority 1 but Priority scheduling is not enabled."; 0.32 ignores a priority that it cannot use.
+    """
+
+    __slots__ = ()
+
+    def judge(self, payload: bytearray, final: bool) -> Verdict:
+        if not final:
+            return Undecided.HOLD
+        return Undecided.AGAIN if b"priority scheduling" in payload.lower() else Undecided.PASS
 
 
 def _judge_event(event: bytearray) -> Verdict:

@@ -22,7 +22,7 @@ _HOP_BY_HOP = {
     b"upgrade",
 }
 _NOT_SENT_UP = frozenset(
-    _HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id", b"x-data-parallel-rank"}
+    _HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id", b"x-data-parallel-rank", b"x-vllm-priority"}
 )
 _NOT_SENT_DOWN = frozenset(_HOP_BY_HOP | {b"content-length", b"x-request-id"})
 _OWN_PREFIX = b"x-weft-"
@@ -36,14 +36,19 @@ def add_request_id(request: HttpRequest, request_id: bytes) -> None:
     request.headers.append((b"x-request-id", request_id))
 
 
-def upstream_head(request: HttpRequest, origin: Origin, rank: int | None) -> bytes:
-    """The head of ``request`` as it goes to a replica, or to data-parallel rank ``rank`` of one."""
+def upstream_head(request: HttpRequest, origin: Origin, rank: int | None, priority: int | None = None) -> bytes:
+    """The head of ``request`` as it goes to a replica, or to data-parallel rank ``rank`` of one.
+
+    ``priority`` is what the engine is told; it goes before what the body says. None: nothing.
+    """
     target = origin.base_path + request.target
     lines = [b"%s %s HTTP/1.1\r\nhost: %s" % (request.method.encode(), target, origin.authority)]
     lines += _end_to_end(request.headers, _NOT_SENT_UP, request.hop_by_hop)
     lines.append(b"x-request-id: %s\r\ncontent-length: %d" % (request.request_id, len(request.body)))
     if rank is not None:
         lines.append(b"x-data-parallel-rank: %d" % rank)
+    if priority is not None:
+        lines.append(b"x-vllm-priority: %d" % priority)
     lines.append(b"\r\n")
     return b"\r\n".join(lines)
 

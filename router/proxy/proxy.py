@@ -11,6 +11,7 @@ from router.proxy.limits import ProxyLimits
 from router.proxy.outbox import Outbox
 from router.proxy.pool import Pools
 from router.proxy.ports import Dispatcher, Intake, LocalRoutes
+from router.proxy.priorities import Priorities
 from router.proxy.retry import RetryBudget
 from router.proxy.stats import ProxyStats
 
@@ -27,6 +28,7 @@ class Proxy:
         self.deadlines = Deadlines(limits.deadline_resolution_s)
         self.outbox = Outbox()
         self.pools = Pools(limits, self.stats, self.deadlines, self.outbox)
+        self.priorities = Priorities()
         self.budget = RetryBudget(limits.retry_share, limits.retry_burst)
         self._id_prefix = os.urandom(8).hex().encode()
         self._id_count = itertools.count()

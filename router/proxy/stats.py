@@ -32,6 +32,8 @@ class ProxyStats:
     connect_failures: int = 0
     stale_connections: int = 0
     """Kept connections that turned out to be dead when they were used, and were replaced."""
+    priorities_refused: int = 0
+    """Replicas that answered a priority with an error, and were asked again without."""
     broken_off: int = 0
     """Answers that failed after their first byte was sent to the client."""
     internal_errors: int = 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flow.gates.step_budget import StepBudget
 from router.config import ProfileConfig
 from router.core.flow import Flow, Order
+from router.core.programs.tracker import Programs
 from router.core.router import Router
 from router.profiles import make_profile, shipped_profiles
 from sim.engine import EngineConfig
@@ -55,9 +56,14 @@ class Policy:
     hints: str | None = None
     """The hints that it cannot do without, by their name in `sim.workloads.hints`. None: it takes what clients tell."""
 
+    follows_programs: bool = False
+    """Whether the router keeps the programs' graphs and estimates."""
+
     def make_router(self, world: World, seed: int) -> Router:
         if self.profile is None:
             config = shipped_profiles()["default"]
         else:
             config = ProfileConfig.model_validate(self.profile)
-        return Router({"default": make_profile(self.name, config)}, seed=seed, flow=self.make_flow(world))
+        programs = Programs() if self.follows_programs else None
+        profiles = {"default": make_profile(self.name, config)}
+        return Router(profiles, seed=seed, flow=self.make_flow(world), programs=programs)

@@ -22,8 +22,8 @@ def prompt(*parts, exact=True):
 class House:
     """A router with replicas r0, r1, ... that report KV events."""
 
-    def __init__(self, replicas=2, profile="default", flow=None, **spec):
-        self.router = Router(make_profiles({}, profile), RouterSettings(), seed=1, flow=flow)
+    def __init__(self, replicas=2, profile="default", flow=None, programs=None, **spec):
+        self.router = Router(make_profiles({}, profile), RouterSettings(), seed=1, flow=flow, programs=programs)
         self.now = 100.0
         for number in range(replicas):
             self.add(f"r{number}", **spec)
@@ -33,9 +33,11 @@ class House:
         self.router.on_replica(ReplicaSpec(name=name, url=f"http://{name}", **spec), self.now)
         self.router.on_health(name, Health.HEALTHY, self.now)
 
+    def request(self, content=None, **request):
+        return Request(prompt=content, **{"id": "x", "model": "m", "streams": True} | request)
+
     def ask(self, content=None, **request):
-        request = {"id": "x", "model": "m", "streams": True} | request
-        ticket = self.router.submit(Request(prompt=content, **request), self.now)
+        ticket = self.router.submit(self.request(content, **request), self.now)
         assert self.router.poll(self.now) == [ticket]
         return ticket
 

@@ -195,7 +195,7 @@ def test_an_explanation_names_candidates_scores_and_the_winner():
     assert told["winner"] == "r1"
     row = next(row for row in told["candidates"] if row["replica"] == "r1")
     assert row["cached_tokens"] == 48
-    assert row["scores"]["prefix-cache"] == 0.75
+    assert row["scores"]["added-cost"] == 1.0
     assert row["total"] == pytest.approx(sum(told["weights"][name] * row["scores"][name] for name in told["weights"]))
 
 

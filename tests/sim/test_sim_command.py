@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from sim.cli import command
+from sim.engine import Policy
+from sim.replica.kv_messages import EventForm
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,11 @@ def test_wrong_options_end_with_a_message(arguments: list[str], message: str) ->
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_names_are_written_as_vllm_writes_them() -> None:
+    context = command.make_context("sim-replicas", ["--scheduling-policy", "priority", "--event-form", "array"])
+    assert (context.params["policy"], context.params["event_form"]) == (Policy.PRIORITY, EventForm.ARRAY)
 
 
 def test_a_taken_port_ends_with_a_message() -> None:

@@ -1,0 +1,105 @@
+"""Finds orders, gates and admissions by name; orders also as entry points of ``weft.orders`` and ``module:Class``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from flow.admission.thunder_agent import ThunderAgent
+from flow.gates.all_busy import AllBusy
+from flow.gates.step_budget import StepBudget
+from flow.guarded import Guarded
+from flow.orders.atlas import atlas
+from flow.orders.las import LeastAttainedService
+from flow.orders.plas import plas
+from flow.orders.program_fcfs import ProgramFcfs
+from flow.orders.wspt import Wspt
+from flow.parameters import ParameterError, check_parameters, takes
+from router.core.flow import Admission, Fcfs, Gate, Order
+
+NONE = "none"
+
+ORDERS: dict[str, Callable[..., Order]] = {
+    "atlas": atlas,
+    "fcfs": Fcfs,
+    "las": LeastAttainedService,
+    "plas": plas,
+    "program-fcfs": ProgramFcfs,
+    "wspt": Wspt,
+}
+GATES: dict[str, Callable[..., Gate]] = {"all-busy": AllBusy, "step-budget": StepBudget}
+ADMISSIONS: dict[str, Callable[..., Admission]] = {"thunder-agent": ThunderAgent}
+
+ENTRY_POINTS = "weft.orders"
+
+
+class UnknownPartError(ValueError):
+    """No part has that name, or it cannot be made with those parameters."""
+
+
+def make_order(name: str, parameters: Mapping[str, Any], tenant_weights: Mapping[str, float]) -> Order:
+    """An order by name. Raises UnknownPartError with what is allowed.
+
+    ``tenant_weights`` goes to an order that has a parameter of that name; for any other it must be empty.
+    """
+    shipped = ORDERS.get(name)
+    factory = shipped or _find(name)
+    given = dict(parameters)
+    if tenant_weights:
+        if not takes(factory, "tenant_weights"):
+            raise UnknownPartError(f"order {name!r} does not weigh tenants: leave out tenants.*.weight")
+        given["tenant_weights"] = dict(tenant_weights)
+    made: Order = _construct("order", name, factory, given)
+    if not isinstance(getattr(made, "name", None), str) or not callable(getattr(made, "rank", None)):
+        raise UnknownPartError(f"order {name!r} needs `name` and `rank(waiting, now)`")
+    return made if shipped else Guarded(made)
+
+
+def make_gate(name: str, parameters: Mapping[str, Any]) -> Gate | None:
+    """A gate by name; None for ``none``. Raises UnknownPartError with what is allowed."""
+    made: Gate | None = _made("gate", name, GATES, parameters)
+    return made
+
+
+def make_admission(name: str, parameters: Mapping[str, Any]) -> Admission | None:
+    """An admission by name; None for ``none``. Raises UnknownPartError with what is allowed."""
+    made: Admission | None = _made("admission", name, ADMISSIONS, parameters)
+    return made
+
+
+def _made(kind: str, name: str, known: Mapping[str, Callable[..., Any]], parameters: Mapping[str, Any]) -> Any:
+    if name == NONE:
+        if parameters:
+            raise UnknownPartError(f"{kind} {NONE!r} takes no parameters")
+        return None
+    if name not in known:
+        raise UnknownPartError(f"no {kind} {name!r}; allowed: {', '.join([NONE, *sorted(known)])}")
+    return _construct(kind, name, known[name], parameters)
+
+
+def _construct(kind: str, name: str, factory: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+    try:
+        check_parameters(factory, parameters)
+        return factory(**parameters)
+    except ParameterError as error:
+        raise UnknownPartError(f"{kind} {name!r} has {error}") from error
+    except (TypeError, ValueError) as error:
+        raise UnknownPartError(f"{kind} {name!r} does not take these parameters: {error}") from error
+
+
+def _find(name: str) -> Callable[..., Any]:
+    points = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
+    module, colon, attribute = name.partition(":")
+    if not points and not colon:
+        allowed = ", ".join(sorted(ORDERS))
+        raise UnknownPartError(f"no order {name!r}: use one of {allowed}, an entry point or module:Class")
+    try:
+        found = points[0].load() if points else getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownPartError(f"cannot load order {name!r}: {error}") from error
+    if not callable(found):
+        raise UnknownPartError(f"cannot load order {name!r}: it cannot be called")
+    loaded: Callable[..., Any] = found
+    return loaded
