@@ -8,13 +8,16 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from flow.admission.thunder_agent import ThunderAgent
+from flow.admission.working_set import WorkingSet
 from flow.gates.all_busy import AllBusy
 from flow.gates.step_budget import StepBudget
 from flow.guarded import Guarded
 from flow.orders.atlas import atlas
+from flow.orders.critical_path import CriticalPath
 from flow.orders.las import LeastAttainedService
 from flow.orders.plas import plas
 from flow.orders.program_fcfs import ProgramFcfs
+from flow.orders.srpt import Srpt
 from flow.orders.wspt import Wspt
 from flow.parameters import ParameterError, check_parameters, takes
 from router.core.flow import Admission, Fcfs, Gate, Order
@@ -23,14 +26,16 @@ NONE = "none"
 
 ORDERS: dict[str, Callable[..., Order]] = {
     "atlas": atlas,
+    "critical-path": CriticalPath,
     "fcfs": Fcfs,
     "las": LeastAttainedService,
     "plas": plas,
     "program-fcfs": ProgramFcfs,
+    "srpt": Srpt,
     "wspt": Wspt,
 }
 GATES: dict[str, Callable[..., Gate]] = {"all-busy": AllBusy, "step-budget": StepBudget}
-ADMISSIONS: dict[str, Callable[..., Admission]] = {"thunder-agent": ThunderAgent}
+ADMISSIONS: dict[str, Callable[..., Admission]] = {"thunder-agent": ThunderAgent, "working-set": WorkingSet}
 
 ENTRY_POINTS = "weft.orders"
 

@@ -10,6 +10,7 @@ from types import TracebackType
 
 import aiohttp
 
+from router.admin.programs import PROGRAMS_PATH, ProgramsApi
 from router.admin.routes import local_routes
 from router.config import ConfigError, PromptConfig, WeftConfig
 from router.core.index.prefix_index import warm_up
@@ -32,6 +33,7 @@ from router.engine.prompts.text import TextPrompts
 from router.engine.prompts.tokenizer import TokenizerError
 from router.engine.trouble import Troubles
 from router.feed import Feed
+from router.following import make_programs
 from router.intake import Intake
 from router.profiles import make_profiles
 from router.proxy.listener import Listener
@@ -51,19 +53,21 @@ class App:
         loop = asyncio.get_running_loop()
         self.troubles = Troubles(loop.time)
         profiles = make_profiles(config.profiles, config.default_profile)
-        self.router = Router(profiles, config.router, flow=make_flow(config))
+        self.router = Router(profiles, config.router, flow=make_flow(config), programs=make_programs(config))
         sources = discoveries(config, self.troubles)
         own_tokenizers = {model: prompt_source(f"models.{model}", each) for model, each in config.models.items()}
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         self.dispatcher = Dispatcher(self.router, loop.time, self._note)
         self.prompts = self._prompt_maker(own_tokenizers)
-        self.intake = Intake(self.prompts, identity_settings(config))
+        identity = identity_settings(config)
+        self.intake = Intake(self.prompts, identity)
         self.proxy = Proxy(self.intake, self.dispatcher, config.limits, {})
         feed = Feed(self.router, self.dispatcher.replicas_changed, self.proxy.priorities.forget)
         context = EngineContext(feed, self.session, loop.time, self.troubles)
         self.members = Members(context, sources, _engine_settings(config))
         telemetry = Telemetry(self.router, self.proxy.stats, self._mishaps(), config.tenants)
         self.proxy.local_routes = local_routes(self.router, telemetry.render, int(time.time()))
+        self.proxy.local_trees = {PROGRAMS_PATH: ProgramsApi(self.router.programs, identity, loop.time)}
         self.listener = Listener(self.proxy, config.listen)
 
     async def __aenter__(self) -> App:

@@ -103,6 +103,39 @@ class QueueConfig(_Section):
     """Who has waited that long is refused with 503."""
 
 
+class BudgetConfig(_Section):
+    """What one program may use. None: no bound."""
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_wall_s: float | None = Field(default=None, gt=0.0)
+    max_calls: int | None = Field(default=None, ge=1)
+    max_open_calls: int | None = Field(default=None, ge=1)
+
+
+class ProgramsConfig(_Section):
+    """Whether and how far programs are followed."""
+
+    enabled: bool = False
+    """Costs some 50 us of CPU for each request, and 30 more where nothing names the program."""
+    max_programs: int = Field(default=20_000, ge=1)
+    """Also what bounds the pauses of Python's collector of cycles, which looks at all of them now and then."""
+    max_steps: int = Field(default=4096, ge=1)
+    """Of one program."""
+    max_bytes: int = Field(default=256 << 20, ge=1 << 20)
+    """Estimated; what is inferred from prompts may take half as much again."""
+    idle_s: float = Field(default=3600.0, gt=0.0)
+    """A program without calls is forgotten after this."""
+    linger_s: float = Field(default=60.0, ge=0.0)
+    """A finished program can be looked at for so long."""
+    lineage: bool = True
+    """Calls that nobody named are placed by their prompts."""
+    budget: BudgetConfig = BudgetConfig()
+    class_budgets: dict[str, BudgetConfig] = Field(default_factory=dict)
+    """By the class that clients name: it can only lower what the tenant may use."""
+    repeat_limit: int | None = Field(default=None, ge=1)
+    """How often in a row a program may send the same prompt again."""
+
+
 def _header_name(text: str) -> str:
     if text and not fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):
         raise ValueError(f"{text!r} is not the name of a header, allowed: letters, digits and -")
@@ -132,6 +165,8 @@ class TenantConfig(_Section):
     max_waiting: int | None = Field(default=None, ge=0)
     weight: float | None = Field(default=None, gt=0.0)
     """Its share, for an order that weighs tenants."""
+    program_budget: BudgetConfig = BudgetConfig()
+    """What it sets goes before ``programs.budget``."""
 
 
 def _check_positive(section: ProxyLimits | RouterSettings) -> None:
@@ -174,6 +209,7 @@ class WeftConfig(_Section):
     """Added to the shipped ones; a profile named ``default`` replaces the default."""
     default_profile: str = "default"
     queue: QueueConfig = QueueConfig()
+    programs: ProgramsConfig = ProgramsConfig()
     identity: IdentityConfig = IdentityConfig()
     tenants: dict[str, TenantConfig] = Field(default_factory=dict)
     """By the tenant header's value, or ``key-`` and the hash of an API key."""

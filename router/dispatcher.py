@@ -17,6 +17,11 @@ from router.errors import ApiError
 FACT_DELAY_S = 0.005
 """Facts about replicas come by the hundred; who waits hears of them within this time."""
 
+_OF_CLIENTS = frozenset(
+    (RefusalReason.TENANT_QUEUE_FULL, RefusalReason.PROGRAM_BUDGET_EXCEEDED, RefusalReason.PROGRAM_LOOP)
+)
+"""What others need not wait for."""
+
 
 class Dispatcher:
     """One per event loop. ``clock`` gives seconds and must be the one that feeds the Router everywhere.
@@ -138,11 +143,11 @@ class Dispatcher:
 def _api_error(refusal: Refusal) -> ApiError:
     if refusal.reason is RefusalReason.UNKNOWN_MODEL:
         return ApiError(404, refusal.message, type="NotFoundError", param="model", code="model_not_found")
-    is_tenants = refusal.reason is RefusalReason.TENANT_QUEUE_FULL
+    is_clients = refusal.reason in _OF_CLIENTS
     return ApiError(
-        429 if is_tenants else 503,
+        429 if is_clients else 503,
         refusal.message,
-        type="rate_limit_error" if is_tenants else "service_unavailable",
+        type="rate_limit_error" if is_clients else "service_unavailable",
         code=str(refusal.reason),
         retry_after_s=refusal.retry_after_s,
     )

@@ -5,21 +5,20 @@ Nothing here is on a request's path: the parts count in plain integers, and this
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from flow.guarded import Guarded as GuardedOrder
-from router.core.histogram import Histogram
 from router.core.router import Router
 from router.core.types import Health, IndexState
+from router.families import Counts, by, counter, gauge, histogram, states
+from router.program_metrics import program_metrics
 from router.proxy.stats import ProxyStats
 from scorers.guarded import Guarded
-
-Counts = Mapping[str, int]
 
 _OTHERS = "(other)"
 
@@ -52,6 +51,8 @@ class Telemetry:
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
         yield from self._queue()
+        if self._router.programs is not None:
+            yield from program_metrics(self._router.programs)
         yield from self._cache()
         yield from self._replicas()
         yield from self._data_plane()
@@ -59,16 +60,14 @@ class Telemetry:
 
     def _requests(self) -> Iterator[Metric]:
         stats = self._router.stats
-        yield _counter("weft_requests", "Requests submitted to the router", stats.submitted)
+        yield counter("weft_requests", "Requests submitted to the router", stats.submitted)
         refused = {reason.value: count for reason, count in stats.refused.items()}
-        yield _by("weft_requests_refused", "Requests that went to no replica", "reason", refused)
+        yield by("weft_requests_refused", "Requests that went to no replica", "reason", refused)
         ended = {outcome.value: count for outcome, count in stats.ended.items()}
-        yield _by("weft_dispatches", "Dispatches to replicas by how they ended", "outcome", ended)
-        yield _counter(
-            "weft_in_flight_timeouts", "Requests given up because no end was seen", stats.timed_out_in_flight
-        )
-        yield _histogram("weft_ttft_seconds", "Submit to first byte of streamed answers", stats.ttft_s)
-        yield _histogram("weft_e2e_seconds", "Submit to end of answers", stats.e2e_s)
+        yield by("weft_dispatches", "Dispatches to replicas by how they ended", "outcome", ended)
+        yield counter("weft_in_flight_timeouts", "Requests given up because no end was seen", stats.timed_out_in_flight)
+        yield histogram("weft_ttft_seconds", "Submit to first byte of streamed answers", stats.ttft_s)
+        yield histogram("weft_e2e_seconds", "Submit to end of answers", stats.e2e_s)
 
     def _queue(self) -> Iterator[Metric]:
         router = self._router
@@ -78,24 +77,24 @@ class Telemetry:
             waiting.add_metric([tenant], by_tenant[tenant])
         waiting.add_metric([_OTHERS], router.waiting - sum(by_tenant[tenant] for tenant in self._tenants))
         yield waiting
-        yield _histogram("weft_queue_wait_seconds", "Waits of requests that had to queue and left", router.room.wait_s)
-        yield _counter("weft_queue_withdrawn", "Requests whose client left while they waited", router.stats.withdrawn)
+        yield histogram("weft_queue_wait_seconds", "Waits of requests that had to queue and left", router.room.wait_s)
+        yield counter("weft_queue_withdrawn", "Requests whose client left while they waited", router.stats.withdrawn)
         if isinstance(router.order, GuardedOrder):
             mishaps = {router.order.name: router.order.mishaps}
-            yield _by("weft_order_mishaps", "Ranks not used because a user's order failed", "order", mishaps)
+            yield by("weft_order_mishaps", "Ranks not used because a user's order failed", "order", mishaps)
 
     def _cache(self) -> Iterator[Metric]:
         stats, index = self._router.stats, self._router.index
-        yield _counter("weft_prompt_tokens", "Prompt tokens of dispatched requests", stats.prompt_tokens)
-        yield _counter(
+        yield counter("weft_prompt_tokens", "Prompt tokens of dispatched requests", stats.prompt_tokens)
+        yield counter(
             "weft_predicted_cached_tokens", "Prompt tokens expected in cache at dispatch", stats.predicted_cached_tokens
         )
-        yield _counter(
+        yield counter(
             "weft_reported_prompt_tokens",
             "Prompt tokens in answers that report cached tokens",
             stats.reported_prompt_tokens,
         )
-        yield _counter(
+        yield counter(
             "weft_reported_cached_tokens", "Cached tokens that replicas reported", stats.reported_cached_tokens
         )
         yield GaugeMetricFamily("weft_index_memory_bytes", "Memory of the prefix index", index.memory_bytes)
@@ -113,11 +112,11 @@ class Telemetry:
             "weft_replica_prefill_tokens_per_second": ("Learned prefill rate", load.prefill_rate),
         }
         for name, (text, column) in columns.items():
-            yield _gauge(name, text, ((spec.name, float(column[slot])) for slot, spec in fleet))
+            yield gauge(name, text, ((spec.name, float(column[slot])) for slot, spec in fleet))
         held = ((spec.name, router.index.held_blocks(slot)) for slot, spec in fleet)
-        yield _gauge("weft_replica_index_blocks", "Blocks known to be held", held)
-        yield _states("weft_replica_health", "health", Health, ((s.name, fleet.health[slot]) for slot, s in fleet))
-        yield _states(
+        yield gauge("weft_replica_index_blocks", "Blocks known to be held", held)
+        yield states("weft_replica_health", "health", Health, ((s.name, fleet.health[slot]) for slot, s in fleet))
+        yield states(
             "weft_replica_index_state", "state", IndexState, ((s.name, fleet.index_states[slot]) for slot, s in fleet)
         )
 
@@ -126,62 +125,30 @@ class Telemetry:
         yield GaugeMetricFamily("weft_client_connections", "Open client connections", proxy.connections_open)
         yield GaugeMetricFamily("weft_requests_in_flight", "Requests being served", proxy.requests_in_flight)
         answers = {str(status): count for status, count in proxy.answers.items()}
-        yield _by("weft_answers", "Answers to clients by status", "status", answers)
-        yield _by("weft_tries", "Tries at replicas by outcome", "outcome", proxy.tries)
-        yield _counter("weft_retries", "Tries after the first of a request", proxy.retries)
-        yield _counter("weft_retries_denied", "Retries that the budget did not allow", proxy.retries_denied)
-        yield _counter("weft_upstream_connects", "Connections opened to replicas", proxy.connects)
-        yield _counter("weft_upstream_connect_failures", "Connections that failed to open", proxy.connect_failures)
-        yield _counter("weft_upstream_stale_connections", "Kept connections found dead", proxy.stale_connections)
-        yield _counter("weft_clients_gone", "Requests whose client left early", proxy.clients_gone)
-        yield _counter("weft_clients_stalled", "Clients cut off because they did not read", proxy.clients_stalled)
-        yield _counter("weft_clients_timed_out", "Requests that did not arrive in time", proxy.clients_timed_out)
-        yield _counter("weft_priorities_refused", "Replicas found to take no priorities", proxy.priorities_refused)
-        yield _counter("weft_answers_broken_off", "Answers that failed after their first byte", proxy.broken_off)
-        yield _counter("weft_internal_errors", "Requests lost to an unexpected error", proxy.internal_errors)
+        yield by("weft_answers", "Answers to clients by status", "status", answers)
+        yield by("weft_tries", "Tries at replicas by outcome", "outcome", proxy.tries)
+        yield counter("weft_retries", "Tries after the first of a request", proxy.retries)
+        yield counter("weft_retries_denied", "Retries that the budget did not allow", proxy.retries_denied)
+        yield counter("weft_upstream_connects", "Connections opened to replicas", proxy.connects)
+        yield counter("weft_upstream_connect_failures", "Connections that failed to open", proxy.connect_failures)
+        yield counter("weft_upstream_stale_connections", "Kept connections found dead", proxy.stale_connections)
+        yield counter("weft_clients_gone", "Requests whose client left early", proxy.clients_gone)
+        yield counter("weft_clients_stalled", "Clients cut off because they did not read", proxy.clients_stalled)
+        yield counter("weft_clients_timed_out", "Requests that did not arrive in time", proxy.clients_timed_out)
+        yield counter("weft_priorities_refused", "Replicas found to take no priorities", proxy.priorities_refused)
+        yield counter("weft_answers_broken_off", "Answers that failed after their first byte", proxy.broken_off)
+        yield counter("weft_internal_errors", "Requests lost to an unexpected error", proxy.internal_errors)
 
     def _dropped(self) -> Iterator[Metric]:
-        yield _by("weft_engine_troubles", "What went wrong at the engine side", "kind", self._mishaps.troubles())
-        yield _by("weft_prompts_skipped", "Requests routed by load alone", "reason", self._mishaps.prompts_skipped())
-        yield _by("weft_hints_ignored", "Malformed hints of clients", "hint", self._mishaps.hints_ignored())
+        yield by("weft_engine_troubles", "What went wrong at the engine side", "kind", self._mishaps.troubles())
+        yield by("weft_prompts_skipped", "Requests routed by load alone", "reason", self._mishaps.prompts_skipped())
+        yield by("weft_hints_ignored", "Malformed hints of clients", "hint", self._mishaps.hints_ignored())
         strays = self._router.stats.events_of_unknown_replica
-        yield _counter("weft_stray_events", "KV event batches of replicas that had left", strays)
+        yield counter("weft_stray_events", "KV event batches of replicas that had left", strays)
         guarded = {
             each.scorer.name: each.scorer.mishaps
             for profile in self._router.profiles.values()
             for each in profile.scorers
             if isinstance(each.scorer, Guarded)
         }
-        yield _by("weft_scorer_mishaps", "Scores thrown away because a user's scorer failed", "scorer", guarded)
-
-
-def _counter(name: str, text: str, value: int) -> Metric:
-    return CounterMetricFamily(name, text, value)
-
-
-def _by(name: str, text: str, label: str, counts: Counts) -> Metric:
-    family = CounterMetricFamily(name, text, labels=[label])
-    for key, value in counts.items():
-        family.add_metric([key], value)
-    return family
-
-
-def _gauge(name: str, text: str, values: Iterable[tuple[str, float]]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=["replica"])
-    for replica, value in values:
-        family.add_metric([replica], value)
-    return family
-
-
-def _states(name: str, label: str, states: Iterable[str], values: Iterable[tuple[str, str]]) -> Metric:
-    """1 for the state that a replica is in, 0 for the others."""
-    family = GaugeMetricFamily(name, f"1 for the {label} that the replica is in", labels=["replica", label])
-    known = list(states)
-    for replica, current in values:
-        for state in known:
-            family.add_metric([replica, state], float(state == current))
-    return family
-
-
-def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
-    return HistogramMetricFamily(name, text, buckets=list(histogram.cumulative()), sum_value=histogram.total)
+        yield by("weft_scorer_mishaps", "Scores thrown away because a user's scorer failed", "scorer", guarded)

@@ -347,6 +347,7 @@ async def test_requests_wait_in_a_full_router_and_leave_when_there_is_room(world
     told = json.loads(headers["x-weft-explain"])["queue"]
     assert (status, told["order"], told["rank"], told["priority"]) == (200, "fcfs", [], None)
     assert told["waited_s"] >= 0
+    assert told["waited_for"] == "room"
     text = await metrics(world)
     assert "weft_queue_wait_seconds_count 1.0" in text
     assert 'weft_queue_waiting{tenant="(other)"} 0.0' in text

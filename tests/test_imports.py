@@ -26,6 +26,7 @@ ALLOWED = {
         "router.core",
         "router.proxy",
         "router.engine",
+        "router.hints",
         "router.admin",
         "router.errors",
         "router.telemetry",

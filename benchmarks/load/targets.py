@@ -1,4 +1,4 @@
-"""What is measured: Weft in three settings, its peers where they are installed, and no router at all."""
+"""What is measured: Weft in four settings, its peers where they are installed, and no router at all."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def all_targets(peers: Path) -> list[Target]:
         Target("direct"),
         Target("weft-round-robin", weft, _weft({"tokenizer": "text"}, "round-robin")),
         Target("weft-text", weft, _weft({"tokenizer": "text"}, "default")),
+        Target("weft-no-programs", weft, _weft({"tokenizer": "text"}, "default", {"enabled": False})),
         Target("weft-local", weft, _weft({"tokenizer": "local", "path": str(_TOKENIZER)}, "default")),
         _rust_router(peers, "sglang-router", "cache_aware", ["launch"], "warn"),
         _rust_router(peers, "sglang-router", "round_robin", ["launch"], "warn"),
@@ -46,10 +47,13 @@ def all_targets(peers: Path) -> list[Target]:
     ]
 
 
-def _weft(prompts: dict[str, str], profile: str) -> Callable[[int, Sequence[str], Path], list[str]]:
+def _weft(
+    prompts: dict[str, str], profile: str, programs: dict[str, bool] | None = None
+) -> Callable[[int, Sequence[str], Path], list[str]]:
     def command(port: int, replicas: Sequence[str], directory: Path) -> list[str]:
         config = directory / "weft.yaml"
-        config.write_text(yaml.safe_dump({"models": {"*": prompts}, "default_profile": profile}), encoding="utf-8")
+        content = {"models": {"*": prompts}, "default_profile": profile, "programs": programs or {}}
+        config.write_text(yaml.safe_dump(content), encoding="utf-8")
         weft = str(Path(sys.executable).with_name("weft"))
         urls = [argument for url in replicas for argument in ("--replica", url)]
         return [weft, "serve", "-c", str(config), "--listen", f"127.0.0.1:{port}", *urls]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from router.core.fleet import ModelRef
 from router.core.prefix import Chain
+from router.core.rates import PRIOR_TOKENS_PER_S
 from router.core.types import Outcome, Request, Ticket, Usage
 from router.core.view import Candidates, View
 
@@ -45,6 +46,8 @@ class Waiting:
     look_up_cached_tokens: Callable[[Waiting], int]
     pinned: str = ""
     """The only replica that it may go to, while that one is healthy; an admission may set it. Empty: any."""
+    held: bool = False
+    """The admission did not let it queue at once."""
     step: Step | None = None
     """Its place in its program; None where programs are not followed."""
 
@@ -70,6 +73,10 @@ class ReplicaMemory(NamedTuple):
     capacity_tokens: float
     used_tokens: float
     """Held by running requests, by the last report."""
+    prefill_tokens_per_s: float = PRIOR_TOKENS_PER_S
+    """Learned."""
+    model: str = ""
+    """Base model that it serves; empty: unknown."""
 
 
 class Order(Protocol):

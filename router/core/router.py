@@ -19,6 +19,7 @@ from router.core.index.batch import KvBatch
 from router.core.index.prefix_index import Applied, PrefixIndex
 from router.core.load import Load
 from router.core.prefix import Chain, chain_of, look_up
+from router.core.programs.describe import summarise_step
 from router.core.programs.tracker import Programs
 from router.core.scheduler import Profile
 from router.core.types import (
@@ -119,7 +120,12 @@ class Router:
         if request.prompt is not None:
             chain = chain_of(request.prompt, model, request.cache_salt, self.fleet)
         waiting = Waiting(ticket, model, chain, number, self._best_cached_tokens)
-        self.room.enter(waiting, now)
+        refusal = None if self.programs is None else self.programs.admit(waiting, now)
+        if refusal is None:
+            self.room.enter(waiting, now)
+        else:
+            self._refuse(ticket, refusal)
+            self._refused.append(ticket)
         return ticket
 
     def poll(self, now: float) -> list[Ticket]:
@@ -255,7 +261,9 @@ class Router:
         spec, cached_tokens = self._spec(slot), int(candidates.cached_tokens[position])
         priority = None if self._prioritising is None else self._prioritising.engine_priority(waiting)
         if explanation is not None:
-            explanation = replace(explanation, queue=self._explain_wait(waiting, priority, now))
+            queue = self._explain_wait(waiting, priority, now)
+            program = None if waiting.step is None else summarise_step(waiting.step)
+            explanation = replace(explanation, queue=queue, program=program)
         ticket.decision = Decision(spec, cached_tokens, explanation, priority)
         ticket.dispatched_s = now
         self._in_flight.dispatch(ticket, slot, max(request.prompt_tokens - cached_tokens, 0), now)
@@ -267,10 +275,12 @@ class Router:
     def _explain_wait(self, waiting: Waiting, priority: int | None, now: float) -> dict[str, object]:
         """Who found room at once was never ranked."""
         waited_s = now - waiting.ticket.submitted_s
+        queued = self.room.has_queued(waiting)
         return {
             "order": self.order.name,
             "waited_s": round(waited_s, 4),
-            "rank": self.order.rank(waiting, now) if self.room.has_queued(waiting) else None,
+            "waited_for": "admission" if waiting.held else "room" if queued else None,
+            "rank": self.order.rank(waiting, now) if queued else None,
             "priority": priority,
         }
 
@@ -301,11 +311,13 @@ class Router:
 
     def _memories(self) -> list[ReplicaMemory]:
         """Of the healthy replicas, for an admission."""
-        load, memories = self.load, []
-        for slot in self.fleet.slots[self.fleet.routable[self.fleet.slots]].tolist():
-            capacity_tokens = float(load.capacity_tokens[slot])
-            used_tokens = float(load.kv_usage[slot]) * capacity_tokens
-            memories.append(ReplicaMemory(self._spec(slot).name, capacity_tokens, used_tokens))
+        load = self.load
+        slots = self.fleet.slots[self.fleet.routable[self.fleet.slots]]
+        columns = (slots, load.capacity_tokens[slots], load.kv_usage[slots], load.prefill_rate[slots])
+        memories = []
+        for slot, capacity_tokens, usage, rate in zip(*(column.tolist() for column in columns), strict=True):
+            spec = self._spec(slot)
+            memories.append(ReplicaMemory(spec.name, capacity_tokens, usage * capacity_tokens, rate, spec.base_model))
         return memories
 
     def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:

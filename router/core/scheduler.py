@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -61,12 +62,16 @@ class Explanation:
     totals: list[float]
     winner: str
     queue: dict[str, object] = field(default_factory=dict)
-    """The order, how long the request waited, and what it was then ranked and is told the engine."""
+    """The order, how long the request waited and for what, and what it was then ranked and is told the engine."""
+    program: dict[str, object] | None = None
+    """The request's place in its program, where programs are followed."""
 
     def to_json(self) -> bytes:
-        return msgspec.json.encode(
+        """ASCII: it is sent in a header."""
+        told = msgspec.json.encode(
             {
                 "queue": self.queue,
+                "program": self.program,
                 "profile": self.profile,
                 "picker": self.picker,
                 "winner": self.winner,
@@ -75,6 +80,7 @@ class Explanation:
                 "candidates": [self._row(position) for position in range(len(self.candidates))],
             }
         )
+        return told if told.isascii() else json.dumps(msgspec.json.decode(told)).encode()
 
     def _row(self, position: int) -> dict[str, object]:
         return {

@@ -222,6 +222,8 @@ class RefusalReason(StrEnum):
     QUEUE_FULL = "queue_full"
     TENANT_QUEUE_FULL = "tenant_queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
+    PROGRAM_BUDGET_EXCEEDED = "program_budget_exceeded"
+    PROGRAM_LOOP = "program_loop"
 
 
 @dataclass(slots=True, frozen=True)

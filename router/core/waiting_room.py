@@ -57,6 +57,7 @@ class WaitingRoom:
         if self._admission is None or self._admission.enter(waiting, self._memories(), now):
             self._come[waiting.ticket] = waiting
         else:
+            waiting.held = True
             self._waiting[waiting.ticket] = waiting
             self._newcomers.append(waiting)
 

@@ -5,7 +5,7 @@ The proxy moves bytes. What a body means is the intake's business, where it goes
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,6 +52,30 @@ class LocalResponse:
     body: bytes = b""
 
 
+@dataclass(slots=True, frozen=True)
+class LocalRequest:
+    """What a request asks of the router itself."""
+
+    method: str
+    path: str
+    """Behind the tree's own, as it came: percent-encoded; empty, or it begins with a slash."""
+    query: str
+    headers: Headers
+    body: bytes
+
+
 LocalRoute = Callable[[], LocalResponse | Awaitable[LocalResponse]]
 LocalRoutes = Mapping[tuple[str, str], LocalRoute]
 """(method, path) of each request that does not go to a replica."""
+
+
+class LocalTree(Protocol):
+    """Answers all requests for a path and for what lies below it. Raises ApiError."""
+
+    methods: Sequence[str]
+
+    def answer(self, request: LocalRequest) -> LocalResponse | Awaitable[LocalResponse]: ...
+
+
+LocalTrees = Mapping[str, LocalTree]
+"""By path, which does not end with a slash."""

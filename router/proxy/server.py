@@ -240,7 +240,7 @@ class ClientConnection(asyncio.Protocol):
         self.keep_alive = request.keep_alive and not self._drains
         if not request.request_id:
             add_request_id(request, proxy.fresh_request_id())
-        route = proxy.local_routes.get((request.method, request.path))
+        route = proxy.local_route(request)
         if route is not None:
             self._local_task = self.loop.create_task(self._answer_locally(route))
         elif request.method == "POST" and proxy.goes_to_replicas(request.path):

@@ -6,6 +6,7 @@ from sim.policies import (
     aibrix,
     at_random,
     atlas,
+    critical_path,
     dynamo,
     dynamo_lmetric,
     dynamo_wspt,
@@ -24,9 +25,11 @@ from sim.policies import (
     round_robin,
     session_affinity,
     smg,
+    srpt,
     thunder_agent,
     vllm_router,
     weft,
+    working_set,
 )
 from sim.policies.policy import Policy
 
@@ -52,7 +55,10 @@ _MODULES = (
     dynamo_wspt,
     plas,
     atlas,
+    srpt,
     thunder_agent,
+    working_set,
+    critical_path,
     oracle,
     weft,
 )

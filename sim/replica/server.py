@@ -120,7 +120,8 @@ class Server:
         block_size = engine.block_size_tokens
         prompt_tokens = sum(generation.request.prompt_tokens for generation in generations)
         try:
-            await asyncio.sleep(engine.frontend.delay_s(prompt_tokens) / self._settings.speed)
+            if delay_s := engine.frontend.delay_s(prompt_tokens):
+                await asyncio.sleep(delay_s / self._settings.speed)
             for generation in generations:
                 if self._host.condition.drains:
                     generation.end("abort")

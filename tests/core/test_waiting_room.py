@@ -160,7 +160,8 @@ def test_an_admission_sees_the_memory_of_healthy_replicas():
     house.router.on_health("sick", Health.UNHEALTHY, house.now)
     house.router.on_load("r1", LoadReport(running=1, waiting=0, kv_usage=0.25), house.now)
     submit(house)
-    assert anteroom.memories == [("r0", 1600, 0), ("r1", 1600, 400)]
+    seen = [(memory.name, memory.capacity_tokens, memory.used_tokens, memory.model) for memory in anteroom.memories]
+    assert seen == [("r0", 1600, 0, "m"), ("r1", 1600, 400, "m")]
 
 
 @pytest.mark.parametrize("flow", [Flow(gate=Doorkeeper()), Flow(admission=Anteroom())])

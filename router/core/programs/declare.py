@@ -18,7 +18,10 @@ S = TypeVar("S")
 MAX_EDGES = 16_384
 
 _MAX_NAME = 256
-_Name = Annotated[str, Meta(min_length=1, max_length=_MAX_NAME)]
+_PRINTABLE = "^[ -~]*(?![^ -~])$"
+_Name = Annotated[str, Meta(min_length=1, max_length=_MAX_NAME, pattern=_PRINTABLE)]
+"""What a header can hold, since calls name their steps there."""
+_Kind = Annotated[str, Meta(max_length=_MAX_NAME, pattern=_PRINTABLE)]
 _Tokens = Annotated[int, Meta(ge=0, le=100_000_000)]
 _Milliseconds = Annotated[float, Meta(ge=0, le=31_536_000_000)]
 _LONGEST_CYCLE = 20
@@ -45,7 +48,7 @@ class DeclaredStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     output_tokens: _Tokens | None = None
     tool_ms: _Milliseconds | None = None
     """From the end of the last of ``after`` to this call: what the program does in between."""
-    kind: Annotated[str, Meta(max_length=256)] = ""
+    kind: _Kind = ""
     """Of agent or tool: steps with the same class are judged by the same history. Empty: by the name."""
 
 
@@ -53,7 +56,7 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     """A program's graph, as `read_declaration` returns it: each step comes after those that it follows."""
 
     steps: tuple[DeclaredStep, ...]
-    kind: Annotated[str, Meta(max_length=256)] = ""
+    kind: _Kind = ""
     deadline_ms: _Milliseconds | None = None
     """From now."""
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
@@ -116,6 +119,8 @@ def _convert(document: object, kind: type[S], place: str) -> S:
     except msgspec.ValidationError as error:
         found = _PLACE.match(str(error))
         message, inner = (found["message"], found["place"] or "") if found else (str(error), "")
+        if _PRINTABLE in str(error):
+            message = "expected printable ASCII characters"
         raise DeclarationError(".".join(part for part in (place, inner) if part), message) from None
 
 

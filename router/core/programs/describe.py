@@ -8,6 +8,8 @@ from typing import Any
 from router.core.programs.program import Program
 from router.core.programs.step import Step
 
+_FEW = 8
+
 
 def summarise(program: Program, now: float) -> dict[str, Any]:
     """One line of a list."""
@@ -16,7 +18,7 @@ def summarise(program: Program, now: float) -> dict[str, Any]:
         "id": program.key[1],
         "class": program.kind,
         "parent": program.parent,
-        "state": _state(program),
+        "state": state_of(program),
         "age_s": now - program.first_seen_s,
         "idle_s": 0.0 if program.open else now - program.last_seen_s,
         "deadline_in_s": None if program.deadline_s is None else program.deadline_s - now,
@@ -29,9 +31,26 @@ def summarise(program: Program, now: float) -> dict[str, Any]:
         "computed_tokens": program.computed_tokens,
         "cached_tokens": program.cached_tokens,
         "output_tokens": program.output_tokens,
+        "recomputed_tokens": program.recomputed_tokens,
         "remaining_path_s": program.remaining_path_s,
         "remaining_work_s": program.remaining_work_s,
         "remaining_calls": program.remaining_calls,
+    }
+
+
+def summarise_step(step: Step) -> dict[str, Any]:
+    """A step as an explanation of a decision names it."""
+    program = step.program
+    return {
+        "id": program.key[1],
+        "class": program.kind,
+        "step": step.name,
+        "after": list(step.after[:_FEW]),
+        "call": program.calls,
+        "path_s": round(step.path_s, 4),
+        "remaining_path_s": round(program.remaining_path_s, 4),
+        "remaining_work_s": round(program.remaining_work_s, 4),
+        "estimate": str(program.source),
     }
 
 
@@ -58,7 +77,11 @@ def describe(program: Program, now: float) -> dict[str, Any]:
     }
 
 
-def _state(program: Program) -> str:
+STATES = ("running", "waiting", "idle", "finished")
+
+
+def state_of(program: Program) -> str:
+    """One of `STATES`."""
     if program.running:
         return "running"
     if program.waiting:

@@ -15,6 +15,8 @@ V = TypeVar("V")
 Key = tuple[str, str]
 """Tenant, and a name that is the tenant's own."""
 
+_NO_KEYS: OrderedDict[Key, int] = OrderedDict()
+
 
 class Holdings:
     """Which tenant holds most, within a factor of two: tenants are grouped by the power of two of their amount."""
@@ -71,6 +73,10 @@ class FairTable(Generic[V]):
 
     def get(self, key: Key) -> V | None:
         return self._values.get(key)
+
+    def of(self, tenant: str) -> Iterator[V]:
+        """A tenant's values, most recently used first. To be read before anything changes."""
+        return (self._values[key] for key in reversed(self._of_tenant.get(tenant, _NO_KEYS)))
 
     def oldest(self) -> V | None:
         """The value that was not used for longest."""

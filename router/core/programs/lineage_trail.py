@@ -26,12 +26,19 @@ class Trail(NamedTuple):
 
 def trail_of(prompt: Prompt, hashes: Hashes, block_size_tokens: int, tenant: str, model: str) -> Trail:
     """``hashes`` are those of the prompt's full blocks, of one block size for all prompts of a tenant and model."""
-    scope, start = _scope(tenant, model), len(hashes) * block_size_tokens
-    exact = xxhash.xxh3_64_intdigest(prompt.token_ids[start:].tobytes(), int(hashes[-1]) if start else 0)
+    scope = _scope(tenant, model)
+    exact = whole_key(prompt, hashes, block_size_tokens) ^ scope
+    return Trail(tenant, np.ascontiguousarray(hashes, np.uint64), scope, exact, len(prompt))
+
+
+def whole_key(prompt: Prompt, hashes: Hashes, block_size_tokens: int) -> int:
+    """64-bit key of a whole prompt, its last partial block included."""
+    start = len(hashes) * block_size_tokens
+    key = xxhash.xxh3_64_intdigest(prompt.token_ids[start:].tobytes(), int(hashes[-1]) if start else 0)
     for position, media_key in prompt.media:
         if position >= start:
-            exact = xxhash.xxh3_64_intdigest(f"{position} {media_key}".encode(), exact)
-    return Trail(tenant, np.ascontiguousarray(hashes, np.uint64), scope, exact ^ scope, len(prompt))
+            key = xxhash.xxh3_64_intdigest(f"{position} {media_key}".encode(), key)
+    return key
 
 
 @lru_cache(maxsize=4096)

@@ -8,6 +8,7 @@ from operator import attrgetter
 from router.core.programs.fair import Key
 from router.core.programs.history import ClassHistory
 from router.core.programs.peak import Peak
+from router.core.programs.sent import Sent
 from router.core.programs.step import Join, Source, Step
 
 _PATH_S = attrgetter("path_s")
@@ -60,9 +61,14 @@ class Program:
     """Prompt tokens that no cache had."""
     cached_tokens: int = 0
     output_tokens: int = 0
+    recomputed_tokens: int = 0
+    """Prompt tokens that a replica computed although the program had sent them before."""
     longest_context_tokens: int = 0
     """The longest prompt with its answer: what of it a replica's cache may hold."""
 
+    sent: Sent = field(default_factory=Sent)
+    first_expected_s: float = 0.0
+    """The remaining path as it was expected when the first call came."""
     told: int = 0
     """Statements of clients on its graph."""
     contradicted: int = 0
@@ -107,6 +113,11 @@ class Program:
     def attained_tokens(self) -> int:
         """Tokens that replicas computed for it."""
         return self.computed_tokens + self.output_tokens
+
+    @property
+    def tokens(self) -> int:
+        """Of all prompts and answers."""
+        return self.computed_tokens + self.cached_tokens + self.output_tokens
 
     @property
     def remaining_path_s(self) -> float:

@@ -85,6 +85,7 @@ def _account(step: Step, usage: Usage | None) -> None:
     step.output_tokens = float(answered)
     program.computed_tokens += max(step.prompt_tokens - step.cached_tokens, 0)
     program.cached_tokens += step.cached_tokens
+    program.recomputed_tokens += max(step.resent_tokens - step.cached_tokens, 0)
     program.output_tokens += answered
     program.longest_context_tokens = max(program.longest_context_tokens, step.prompt_tokens + answered)
 

@@ -86,6 +86,8 @@ class Step:
     """Calls on the longest path after it, as they were expected when it came. None: nobody knew anything."""
 
     prompt_tokens: int = 0
+    resent_tokens: int = 0
+    """Of its prompt, those at its beginning that the program had sent before."""
     cached_tokens: int = 0
     """Expected when it is dispatched, replaced by what the replica says."""
     output_tokens: float = 0.0

@@ -19,16 +19,18 @@ from router.core.programs.history import History
 from router.core.programs.plan import plan
 from router.core.programs.program import Program
 from router.core.programs.step import Step
+from router.core.programs.tally import Tally
 from router.core.rates import FleetRates
 from router.core.types import Outcome, Request, Usage
 
-PROGRAM_BYTES = 1_800
+PROGRAM_BYTES = 2_300
 STEP_BYTES = 900
 EDGE_BYTES = 50
 """What ``benchmarks/programs.py`` measures, rounded up."""
 
-_SINGLE = "\N{NULL}single"
+SINGLE = "\N{NULL}single"
 """Class of programs that are one request, of which nothing says what it belongs to."""
+_EXPIRED_AT_ONCE = 64
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,6 +65,8 @@ class TableStats:
     """What clients said of graphs, in programs that are gone ..."""
     contradicted: int = 0
     """... and what of it turned out to be wrong."""
+    recomputed_tokens: int = 0
+    """Prompt tokens that were computed although their program had sent them before."""
 
 
 class ProgramTable:
@@ -75,6 +79,7 @@ class ProgramTable:
         self.limits = limits or TableLimits()
         self.history = history or History()
         self.stats = TableStats()
+        self.tally = Tally()
         self._estimator = Estimator(self.rates, self.history)
         self._programs: FairTable[Program] = FairTable(self.limits.max_programs, self.limits.max_bytes)
         self._finished: deque[tuple[float, Program]] = deque()
@@ -94,6 +99,10 @@ class ProgramTable:
     def get(self, key: Key) -> Program | None:
         return self._programs.get(key)
 
+    def of(self, tenant: str) -> Iterator[Program]:
+        """A tenant's programs, but for single requests; most recently active first."""
+        return (program for program in self._programs.of(tenant) if program.kind != SINGLE)
+
     def parent_of(self, program: Program) -> Program | None:
         """The program that spawned it."""
         return self.get((program.key[0], program.parent)) if program.parent else None
@@ -102,7 +111,7 @@ class ProgramTable:
         """A request came: the step that it is, of a program that may be new, with all that the client says of it."""
         hint = request.program
         single = is_single(request)
-        kind = _SINGLE if single else hint.kind if hint is not None else ""
+        kind = SINGLE if single else hint.kind if hint is not None else ""
         program = self._use(request.program_key, kind, now)
         if hint is not None:
             program.parent = hint.parent or program.parent
@@ -112,6 +121,8 @@ class ProgramTable:
                 deadline_s = now + hint.deadline_in_s
                 program.deadline_s = min(deadline_s, program.deadline_s or deadline_s)
         step = come(program, request, self._estimator, now)
+        if program.calls == 1 and not program.first_expected_s:
+            program.first_expected_s = program.remaining_path_s
         if len(program.steps) > self.limits.max_steps:
             self._drop_steps(program, step)
         self._make_room(program)
@@ -127,7 +138,9 @@ class ProgramTable:
 
     def ended(self, step: Step, usage: Usage | None, outcome: Outcome, now: float) -> None:
         """A dispatched step is over."""
+        recomputed_tokens = step.program.recomputed_tokens
         progress.ended(step, usage, outcome, self._estimator, now)
+        self.stats.recomputed_tokens += step.program.recomputed_tokens - recomputed_tokens
         self._quiet(step.program, now)
 
     def withdrawn(self, step: Step, now: float) -> None:
@@ -162,11 +175,16 @@ class ProgramTable:
         return True
 
     def expire(self, now: float) -> int:
-        """Forgets finished programs that nobody need look at any more, and idle ones. Returns how many were idle."""
-        while self._finished and self._finished[0][0] <= now - self.limits.linger_s:
-            self._forget_finished()
+        """Forgets finished programs that nobody need look at any more, and idle ones, a few at a time: nobody should
+        wait while thousands go. Returns how many were idle."""
         expired = 0
-        while (program := self._programs.oldest()) is not None and program.last_seen_s <= now - self.limits.idle_s:
+        for _ in range(_EXPIRED_AT_ONCE):
+            if self._finished and self._finished[0][0] <= now - self.limits.linger_s:
+                self._forget_finished()
+                continue
+            program = self._programs.oldest()
+            if program is None or program.last_seen_s > now - self.limits.idle_s:
+                break
             if program.open:
                 program.last_seen_s = now
                 self._programs.use(program.key)
@@ -211,7 +229,7 @@ class ProgramTable:
             close(program)
             program.finished_s = now
             self.stats.finished += 1
-            if program.kind == _SINGLE:
+            if program.kind == SINGLE:
                 self._forget(program)
             else:
                 self._finished.append((now, program))
@@ -228,7 +246,7 @@ class ProgramTable:
             evicted = self._programs.get(key)
             if evicted is None or evicted is program:
                 return
-            self._forget(evicted)
+            self._forget(evicted, evicted=True)
             self.stats.evicted += 1
 
     def _forget_finished(self) -> None:
@@ -236,8 +254,10 @@ class ProgramTable:
         if program.finished_s == finished_s and self.get(program.key) is program:
             self._forget(program)
 
-    def _forget(self, program: Program) -> None:
+    def _forget(self, program: Program, evicted: bool = False) -> None:
         self._programs.pop(program.key)
+        if not evicted and program.calls and program.kind != SINGLE:
+            self.tally.over(program)
         self.stats.told += program.told
         self.stats.contradicted += program.contradicted
         if not program.open:

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 
 from router.core.flow import Waiting
+from router.core.programs.budgets import Budgets
+from router.core.programs.declare import Declaration
+from router.core.programs.fair import Key
 from router.core.programs.lineage import Lineage
 from router.core.programs.lineage_rule import LineageLimits
-from router.core.programs.lineage_trail import trail_of
-from router.core.programs.step import Step
+from router.core.programs.lineage_trail import trail_of, whole_key
+from router.core.programs.program import Program
+from router.core.programs.step import State, Step
 from router.core.programs.table import ProgramTable, TableLimits
-from router.core.types import Outcome, ProgramHint, Request, Ticket, Usage
+from router.core.programs.tally import OTHERS
+from router.core.types import Hashes, Outcome, ProgramHint, Refusal, Request, Ticket, Usage
+
+_EXPIRY_INTERVAL_S = 0.01
 
 
 class Programs:
     """A `FlowObserver` that is told before all others: they find a request's step in ``Waiting.step``."""
 
-    def __init__(self, limits: TableLimits | None = None, lineage_limits: LineageLimits | None = None) -> None:
+    def __init__(
+        self,
+        limits: TableLimits | None = None,
+        lineage_limits: LineageLimits | None = None,
+        infers: bool = True,
+        budgets: Budgets | None = None,
+        tenants: Iterable[str] = (),
+    ) -> None:
+        """``infers``: calls that nobody named are placed by their prompts. Without ``budgets`` none is refused.
+        ``tenants`` are counted one by one, all others together."""
         self.table = ProgramTable(limits=limits)
-        self.lineage = Lineage(lineage_limits)
+        self.lineage = Lineage(lineage_limits) if infers else None
+        self._budgets = budgets
+        self.tenant_tokens = dict.fromkeys((*tenants, OTHERS), 0)
+        """Tokens that replicas computed, prompts and answers."""
+        self._expires_s = -inf
         self._steps: dict[Ticket, Step] = {}
         """Of requests that wait or run."""
 
@@ -27,11 +49,28 @@ class Programs:
         """Requests that wait or run."""
         return len(self._steps)
 
-    def submitted(self, waiting: Waiting, now: float) -> None:
+    def admit(self, waiting: Waiting, now: float) -> Refusal | None:
+        """Names the program of a request that comes. A refusal: it must not go on, and is not followed."""
         request = waiting.request
-        if _is_unnamed(request):
-            self._name(waiting, now)
-        waiting.step = self._steps[waiting.ticket] = self.table.observe(request, now)
+        is_opening = _is_unnamed(request) and self._name(waiting, now)
+        budgets = self._budgets
+        if budgets is None or request.excluded:
+            return None
+        program = self.table.get(request.program_key)
+        refusal = budgets.refusal(program, request, now)
+        if refusal is None and budgets.repeat_limit is not None and program is not None and not is_opening:
+            repeats = program.sent.repeats_of(_whole_key(waiting), _is_answered(program, program.open))
+            refusal = budgets.loop(program.key[1], repeats)
+        return refusal
+
+    def submitted(self, waiting: Waiting, now: float) -> None:
+        step = waiting.step = self._steps[waiting.ticket] = self.table.observe(waiting.request, now)
+        found = _hashes(waiting)
+        if found is not None:
+            step.resent_tokens = step.program.sent.note(found[0]) * found[1]
+        if self._budgets is not None and self._budgets.repeat_limit is not None:
+            program = step.program
+            program.sent.came(_whole_key(waiting), _is_answered(program, program.open - 1))
 
     def dispatched(self, waiting: Waiting, now: float) -> None:
         decision = waiting.ticket.decision
@@ -48,26 +87,66 @@ class Programs:
         self.table.withdrawn(self._steps.pop(waiting.ticket), now)
 
     def ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
-        self.table.ended(self._steps.pop(ticket), usage, outcome, now)
+        step = self._steps.pop(ticket)
+        before = step.program.attained_tokens
+        self.table.ended(step, usage, outcome, now)
+        tenant = step.program.key[0]
+        self.tenant_tokens[tenant if tenant in self.tenant_tokens else OTHERS] += step.program.attained_tokens - before
+
+    def declare(self, key: Key, declaration: Declaration, now: float) -> Program:
+        """Enters a declared graph. Raises DeclarationError when it is too large."""
+        return self.table.declare(key, declaration, now)
+
+    def forget(self, key: Key, now: float) -> bool:
+        """Its client needs the program no more. Calls that are open go on. False: it is not known."""
+        if self.lineage is not None:
+            self.lineage.forget(*key)
+        return self.table.finish(key, now)
 
     def expire(self, now: float) -> None:
-        """Forgets what is idle; to be called now and then."""
-        self.table.expire(now)
-        self.lineage.expire(now)
-
-    def _name(self, waiting: Waiting, now: float) -> None:
-        """Nobody said what program the request belongs to: its prompt may."""
-        request, chain = waiting.request, waiting.chain
-        if request.prompt is None or chain is None or not chain.hashes:
+        """Forgets some of what is idle; to be called often."""
+        if now < self._expires_s:
             return
-        size = min(chain.hashes)
-        trail = trail_of(request.prompt, chain.hashes[size], size, request.tenant, waiting.model.base)
-        name = self.lineage.remember(trail, now).program
-        if name:
+        self._expires_s = now + _EXPIRY_INTERVAL_S
+        self.table.expire(now)
+        if self.lineage is not None:
+            self.lineage.expire(now)
+
+    def _name(self, waiting: Waiting, now: float) -> bool:
+        """Nobody said what program the request belongs to: its prompt may. True: it is an opening, which many programs
+        may send word by word."""
+        request, found = waiting.request, _hashes(waiting)
+        if self.lineage is None or request.prompt is None or found is None:
+            return False
+        trail = trail_of(request.prompt, *found, request.tenant, waiting.model.base)
+        kin = self.lineage.remember(trail, now)
+        if kin.program:
             hint = request.program
-            request.program = ProgramHint(name) if hint is None else replace(hint, id=name)
+            request.program = ProgramHint(kin.program) if hint is None else replace(hint, id=kin.program)
+        return kin.parent == 0
 
 
 def _is_unnamed(request: Request) -> bool:
     hint = request.program
     return not request.session_id and (hint is None or not hint.id)
+
+
+def _hashes(waiting: Waiting) -> tuple[Hashes, int] | None:
+    """Of the prompt's full blocks, and their size in tokens."""
+    chain = waiting.chain
+    if chain is None or not chain.hashes:
+        return None
+    size = min(chain.hashes)
+    return chain.hashes[size], size
+
+
+def _whole_key(waiting: Waiting) -> int | None:
+    prompt, found = waiting.request.prompt, _hashes(waiting)
+    return None if prompt is None or found is None else whole_key(prompt, *found)
+
+
+def _is_answered(program: Program, others_open: int) -> bool:
+    """Whether the program knows an answer to what it sent last. Samples that are asked for at once are no loop, nor is
+    asking again what failed."""
+    last = program.last_over
+    return not others_open and last is not None and last.state is State.DONE

@@ -1,0 +1,26 @@
+"""When a program in a tool wait is expected back, the longer it has been away the later."""
+
+from __future__ import annotations
+
+from math import inf
+
+from router.core.programs.step import Step
+
+_LEAST_SEEN = 3.0
+_UNKNOWN_S = 10.0
+"""Before any wait was seen. Agents' tools take 9 s in the median (callanjfox/kv-cache-tester)."""
+
+
+def expected_return_s(step: Step | None, away_s: float) -> float:
+    """Median time to the next call of a program whose last call, ``step``, ended ``away_s`` ago; infinite when there
+    will be none. Waits have a heavy tail: without a history, as long again as it has been away."""
+    lindy_s = max(_UNKNOWN_S, away_s)
+    if step is None:
+        return lindy_s
+    if step.program.final:
+        return inf
+    waits = step.program.history.waits_s(step.kind)
+    if waits.observations < _LEAST_SEEN:
+        return lindy_s
+    longer = waits.above(away_s)
+    return max(waits.quantile(1.0 - longer / 2.0) - away_s, 0.0) if longer > 0.0 else lindy_s

@@ -1,0 +1,182 @@
+"""Keeps the contexts of programs that are let in within the replicas' KV memory, so that they do not evict each other.
+
+When programs come back from their tools to caches that others have taken, everybody computes everything again.
+Denning's working set model says what to do: run no more programs than there is memory for, and let the others wait.
+
+- What a program wants of a replica is counted in its prompts and answers, what it has in common with others once.
+- A request is let in where what it adds fits. While no replica is short of memory, nothing is held, and nobody is told
+  where to go.
+- Between two calls a context keeps its place until somebody needs the room. Contexts go in the order in which the
+  replica's cache forgets them: for a call that goes on from a context there, whoever rests; for any other, only who is
+  expected back after the newcomer's prefill times the calls there that it slows down. On a replica with little to do
+  prefill is cheap, and what rests gives way; on a busy one newcomers wait.
+- Calls of programs that are in go first, then programs that will take the least memory for the shortest time. A call
+  held for ``longest_hold_s`` goes before all others and past whoever rests; after twice that, in any case.
+
+Sources: P. J. Denning, "The working set model for program behavior", CACM 11(5), 1968; docs/programs.md for what was
+measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flow.admission.context import Context, Member, draft
+from flow.admission.held import Held, HeldRequests, Key
+from flow.admission.places import Places, Where
+from flow.orders.outlook import expected_cost_s
+from router.core.flow import ProgramKey, ReplicaMemory, Waiting
+from router.core.types import Outcome, Ticket, Usage
+
+_LOOK_AGAIN_S = 0.25
+_TRIED_AT_ONCE = 8
+"""Held requests that are looked at when something happened."""
+
+
+class WorkingSet:
+    """Admission of programs by KV memory."""
+
+    name = "working-set"
+
+    def __init__(self, longest_hold_s: float = 600.0) -> None:
+        if longest_hold_s <= 0:
+            raise ValueError(f"longest_hold_s must be above 0, not {longest_hold_s}")
+        self._longest_hold_s = longest_hold_s
+        self._places = Places()
+        self._members: dict[ProgramKey, Member] = {}
+        self._open: dict[Ticket, Context] = {}
+        self._held = HeldRequests()
+        self._next_look_s = 0.0
+
+    def enter(self, waiting: Waiting, replicas: Sequence[ReplicaMemory], now: float) -> bool:
+        self._places.update(replicas)
+        key = waiting.request.program_key
+        member = self._members.get(key)
+        if member is None:
+            member = self._members[key] = Member(key)
+        context = draft(waiting, member)
+        if not member.open and not member.held:
+            self._places.synchronise(member, context)
+        overtakes = bool(self._held) and not member.contexts
+        if not overtakes and self._let_in(waiting, context, replicas, now, held_s=0.0):
+            return True
+        member.held += 1
+        self._held.add(Held(waiting, context, _key(waiting, member), now))
+        self._next_look_s = now
+        return False
+
+    def release(self, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
+        if not self._held or now < self._next_look_s:
+            return []
+        self._places.update(replicas)
+        self._next_look_s = now + _LOOK_AGAIN_S
+        released = []
+        overdue = self._held.overdue(now - self._longest_hold_s)
+        for held in overdue or self._held.first(_TRIED_AT_ONCE):
+            if self._let_in(held.waiting, held.context, replicas, now, now - held.since_s):
+                self.withdraw(held.waiting)
+                released.append(held.waiting)
+                self._next_look_s = now
+            elif overdue:
+                break
+        return released
+
+    def withdraw(self, waiting: Waiting) -> None:
+        held = self._held.pop(waiting.ticket)
+        if held is not None:
+            held.context.program.held -= 1
+            self._forget_if_gone(held.context.program)
+
+    def next_wakeup(self) -> float | None:
+        return self._next_look_s if self._held else None
+
+    def submitted(self, waiting: Waiting, now: float) -> None:
+        """`enter` has it all."""
+
+    def dispatched(self, waiting: Waiting, now: float) -> None:
+        context, decision = self._open[waiting.ticket], waiting.ticket.decision
+        if decision is None:
+            return
+        if not context.replica:
+            self._places.coming_tokens -= context.tokens
+        if context.replica != decision.replica.name:
+            self._places.put(context, decision.replica.name, now)
+
+    def withdrawn(self, waiting: Waiting, now: float) -> None:
+        context = self._open.pop(waiting.ticket, None)
+        if context is not None:
+            self._lose(context)
+            self._next_look_s = now
+
+    def ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
+        context = self._open.pop(ticket)
+        self._next_look_s = now
+        if outcome is not Outcome.OK or not context.replica:
+            self._lose(context)
+            return
+        self._rest(context, ticket, usage, now)
+        program = context.program
+        if not program.open and _is_over(ticket, context):
+            for each in program.resting():
+                self._places.abandon(each)
+            self._forget_if_gone(program)
+
+    def _let_in(
+        self, waiting: Waiting, context: Context, replicas: Sequence[ReplicaMemory], now: float, held_s: float
+    ) -> bool:
+        allowed = [each for each in replicas if _may_serve(each, waiting)]
+        where = self._places.where(context, allowed, now, forced=held_s >= self._longest_hold_s)
+        if where is Where.NOWHERE and held_s < 2.0 * self._longest_hold_s:
+            return False
+        if isinstance(where, str):
+            self._places.put(context, where, now)
+            waiting.pinned = where
+        else:
+            self._places.coming_tokens += context.tokens
+        context.program.open += 1
+        self._open[waiting.ticket] = context
+        return True
+
+    def _rest(self, context: Context, ticket: Ticket, usage: Usage | None, now: float) -> None:
+        further_tokens = 0.0
+        if usage is not None and usage.completion_tokens is not None:
+            further_tokens = ticket.request.prompt_tokens + usage.completion_tokens - context.tokens
+        self._places.at(context.replica).rest(context, further_tokens)
+        context.open, context.ended_s = False, now
+        context.program.open -= 1
+
+    def _lose(self, context: Context) -> None:
+        """A call that was let in came to nothing."""
+        if context.replica:
+            self._places.drop(context)
+        else:
+            self._places.coming_tokens -= context.tokens
+        context.program.open -= 1
+        self._forget_if_gone(context.program)
+
+    def _forget_if_gone(self, member: Member) -> None:
+        if not member.contexts and not member.open and not member.held:
+            self._members.pop(member.key, None)
+
+
+def _may_serve(replica: ReplicaMemory, waiting: Waiting) -> bool:
+    request = waiting.request
+    if replica.model and replica.model != waiting.model.base:
+        return False
+    return replica.name not in request.excluded and (request.subset is None or replica.name in request.subset)
+
+
+def _is_over(ticket: Ticket, context: Context) -> bool:
+    """The program will not call again, as far as its client tells."""
+    if context.step is not None:
+        return context.step.program.final
+    hint = ticket.request.program
+    return hint.final if hint is not None and hint.id else not ticket.request.session_id
+
+
+def _key(waiting: Waiting, member: Member) -> Key:
+    """Unique."""
+    step = waiting.step
+    priority = 0 if step is None else step.program.priority
+    cost_s = 0.0 if step is None else expected_cost_s(step.program, waiting.request.prompt_tokens)
+    return not member.contexts, -priority, cost_s, waiting.number

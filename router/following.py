@@ -1,0 +1,57 @@
+"""Makes out of configuration what follows programs, and what each of them may use."""
+
+from __future__ import annotations
+
+from router.config import BudgetConfig, ConfigError, WeftConfig
+from router.core.programs.budgets import Budget, Budgets
+from router.core.programs.lineage_rule import LineageLimits
+from router.core.programs.table import TableLimits
+from router.core.programs.tracker import Programs
+
+
+def make_programs(config: WeftConfig) -> Programs | None:
+    """None: programs are not followed. Raises ConfigError when something was asked for that needs them."""
+    programs = config.programs
+    if not programs.enabled:
+        if _budgets(config) is not None:
+            raise ConfigError("programs.enabled: budgets and repeat_limit need `enabled: true`")
+        return None
+    return Programs(
+        TableLimits(
+            max_programs=programs.max_programs,
+            max_steps=programs.max_steps,
+            max_bytes=programs.max_bytes,
+            idle_s=programs.idle_s,
+            linger_s=programs.linger_s,
+        ),
+        LineageLimits(
+            max_programs=programs.max_programs,
+            max_bytes=programs.max_bytes // 2,
+            max_steps=programs.max_steps,
+            idle_s=programs.idle_s,
+        ),
+        infers=programs.lineage,
+        budgets=_budgets(config),
+        tenants=config.tenants,
+    )
+
+
+def _budgets(config: WeftConfig) -> Budgets | None:
+    """None: nothing is bounded."""
+    programs = config.programs
+    budgets = Budgets(
+        default=_budget(programs.budget),
+        of_tenant=_given({name: tenant.program_budget for name, tenant in config.tenants.items()}),
+        of_class=_given(programs.class_budgets),
+        repeat_limit=programs.repeat_limit,
+    )
+    return None if budgets == Budgets() else budgets
+
+
+def _given(budgets: dict[str, BudgetConfig]) -> dict[str, Budget]:
+    """Those that set something."""
+    return {name: _budget(budget) for name, budget in budgets.items() if budget != BudgetConfig()}
+
+
+def _budget(config: BudgetConfig) -> Budget:
+    return Budget(config.max_tokens, config.max_wall_s, config.max_calls, config.max_open_calls)
