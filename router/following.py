@@ -8,13 +8,15 @@ from router.core.programs.lineage_rule import LineageLimits
 from router.core.programs.table import TableLimits
 from router.core.programs.tracker import Programs
 
+_NEED_PROGRAMS = {"critical-path", "srpt", "working-set"}
+"""Orders and admissions that look at more than a program's name."""
+
 
 def make_programs(config: WeftConfig) -> Programs | None:
     """None: programs are not followed. Raises ConfigError when something was asked for that needs them."""
     programs = config.programs
     if not programs.enabled:
-        if _budgets(config) is not None:
-            raise ConfigError("programs.enabled: budgets and repeat_limit need `enabled: true`")
+        _refuse_what_needs_programs(config)
         return None
     return Programs(
         TableLimits(
@@ -34,6 +36,14 @@ def make_programs(config: WeftConfig) -> Programs | None:
         budgets=_budgets(config),
         tenants=config.tenants,
     )
+
+
+def _refuse_what_needs_programs(config: WeftConfig) -> None:
+    if _budgets(config) is not None:
+        raise ConfigError(f"{config.source}: programs.enabled: budgets and repeat_limit need `enabled: true`")
+    for part in (config.queue.order, config.queue.admission):
+        if part.name in _NEED_PROGRAMS:
+            raise ConfigError(f"{config.source}: programs.enabled: {part.name} needs `enabled: true`")
 
 
 def _budgets(config: WeftConfig) -> Budgets | None:

@@ -29,10 +29,12 @@ def test_programs_are_followed_only_if_it_is_asked_for():
         {"programs": {"budget": {"max_calls": 1}}},
         {"programs": {"repeat_limit": 3}},
         {"tenants": {"gold": {"program_budget": {"max_calls": 1}}}},
+        {"queue": {"order": "critical-path"}},
+        {"queue": {"admission": "working-set"}},
     ],
 )
 def test_what_needs_programs_says_so(asked):
-    with pytest.raises(ConfigError, match=r"programs\.enabled: .* need `enabled: true`"):
+    with pytest.raises(ConfigError, match=r"weft.yaml: programs\.enabled: .* needs? `enabled: true`"):
         programs(**asked)
 
 
