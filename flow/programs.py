@@ -17,7 +17,7 @@ class _Kept(Generic[_Entry]):
     used_s: float
 
 
-class ProgramTable(Generic[_Entry]):
+class LruByProgram(Generic[_Entry]):
     """An entry per program, least recently used first."""
 
     def __init__(self, make: Callable[[], _Entry], capacity: int = 100_000, idle_s: float = 3600.0) -> None:

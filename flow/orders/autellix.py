@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
-from flow.programs import ProgramTable
+from flow.programs import LruByProgram
 from router.core.flow import ProgramKey, Rank, Waiting
 from router.core.types import Outcome, Request, Ticket, Usage
 
@@ -70,7 +70,7 @@ class AutellixOrder:
         self.name = name
         self._boundaries_s = boundaries_s
         self._starvation_ratio = starvation_ratio
-        self._programs = ProgramTable(lambda: _Program(make_attained()), max_programs, idle_s)
+        self._programs = LruByProgram(lambda: _Program(make_attained()), max_programs, idle_s)
         self._calls: dict[Ticket, _Call] = {}
         self._behind: defaultdict[ProgramKey, dict[Ticket, None]] = defaultdict(dict)
         """Who waits of each program in other queues than the first, first come first."""

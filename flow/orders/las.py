@@ -18,7 +18,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from math import exp2
 
-from flow.programs import ProgramTable
+from flow.programs import LruByProgram
 from router.core.flow import ProgramKey, Rank, Waiting
 from router.core.types import Outcome, Ticket, Usage
 
@@ -53,7 +53,7 @@ class LeastAttainedService:
         self._service_weight = service_weight
         self._wait_weight = wait_weight
         self._half_life_s = half_life_s
-        self._services = ProgramTable(_Service, max_programs, idle_s)
+        self._services = LruByProgram(_Service, max_programs, idle_s)
         self._queues: defaultdict[ProgramKey, dict[Ticket, None]] = defaultdict(dict)
         """Who waits of each program, first come first."""
         self._scores: dict[ProgramKey, float] = {}

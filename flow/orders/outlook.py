@@ -25,9 +25,3 @@ def expected_cost_s(program: Program, context_tokens: int, trusted_at: float = T
     known = program.evidence
     path_s = (known * program.remaining_path_s + trusted_at * program.reach_s) / max(known + trusted_at, 1e-9)
     return path_s * context_tokens / _UNIT_TOKENS
-
-
-def expected_work_s(program: Program, trusted_at: float = TRUSTED_AT) -> float:
-    """Seconds of replicas' work, shrunk alike: towards the work that it has had."""
-    known = program.evidence
-    return (known * program.remaining_work_s + trusted_at * program.attained_s) / max(known + trusted_at, 1e-9)

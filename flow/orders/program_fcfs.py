@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from flow.programs import ProgramTable
+from flow.programs import LruByProgram
 from router.core.flow import Rank, Waiting
 from router.core.types import Outcome, Ticket, Usage
 
@@ -24,7 +24,7 @@ class ProgramFcfs:
     name = "program-fcfs"
 
     def __init__(self, max_programs: int = 100_000, idle_s: float = 3600.0) -> None:
-        self._programs = ProgramTable(_Program, max_programs, idle_s)
+        self._programs = LruByProgram(_Program, max_programs, idle_s)
 
     def rank(self, waiting: Waiting, now: float) -> Rank:
         program = self._programs.find(waiting.request.program_key)

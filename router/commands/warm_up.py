@@ -17,4 +17,5 @@ def command() -> None:
     for module in COMPILED_ON_IMPORT:
         importlib.import_module(module)
     importlib.import_module("router.core.index.prefix_index").warm_up()
+    importlib.import_module("router.core.programs.lineage_marks").compiled()
     click.echo(f"kernels ready after {time.monotonic() - began_s:.1f} s")

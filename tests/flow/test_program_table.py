@@ -2,7 +2,7 @@
 
 import pytest
 
-from flow.programs import ProgramTable
+from flow.programs import LruByProgram
 
 A, B, C = ("", "a"), ("", "b"), ("", "c")
 
@@ -14,7 +14,7 @@ def table(**bounds):
         made.append(len(made))
         return made[-1]
 
-    return ProgramTable(make, **bounds)
+    return LruByProgram(make, **bounds)
 
 
 def test_a_program_keeps_its_entry():
