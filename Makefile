@@ -2,13 +2,17 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench prepare-real test-real clean
+.PHONY: demo test test-properties lint bench prepare-real test-real clean
 
 demo: $(VENV)/.installed
 	$(BIN)/weft demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest
+
+# New random examples, 20 times as many.
+test-properties: $(VENV)/.installed-dev
+	$(BIN)/pytest --hypothesis-profile=explore tests/core tests/flow tests/scorers
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -22,8 +22,10 @@ class Where(Enum):
 class Places:
     """All replicas' memory."""
 
+    coming: int = 0
+    """Contexts that were let in and may go anywhere."""
     coming_tokens: float = 0.0
-    """Of contexts that were let in and may go anywhere, most of which share something."""
+    """Of those, most of which share something."""
     _places: dict[str, Place] = field(default_factory=dict)
     _capacities_tokens: dict[str, float] = field(default_factory=dict)
 
@@ -68,6 +70,16 @@ class Places:
         if anywhere:
             return Where.ANYWHERE
         return Where.NOWHERE if best is None else best[2]
+
+    def expect(self, context: Context) -> None:
+        """It was let in, and where it goes will be told."""
+        self.coming += 1
+        self.coming_tokens += context.tokens
+
+    def expected(self, context: Context) -> None:
+        """It came, or will not come."""
+        self.coming -= 1
+        self.coming_tokens = self.coming_tokens - context.tokens if self.coming else 0.0
 
     def put(self, context: Context, replica: str, now: float) -> None:
         """The context is wanted there from now on. Whoever rested longest makes room."""
@@ -120,7 +132,7 @@ class Places:
         prefill_s = need_tokens / replica.prefill_tokens_per_s
         patience_s = _AT_ANY_PRICE if forced else prefill_s * max(place.open, 1)
         given = place.givable(need_tokens - room_tokens, patience_s, extended, now)
-        alone = forced and not place.open
+        alone = forced and not place.open and not self.coming
         return None if given is None and not alone else (need_tokens, -room_tokens)
 
     def _make_room(self, place: Place, tokens: float, spared: Context | None, now: float) -> None:

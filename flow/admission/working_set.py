@@ -98,7 +98,7 @@ class WorkingSet:
         if decision is None:
             return
         if not context.replica:
-            self._places.coming_tokens -= context.tokens
+            self._places.expected(context)
         if context.replica != decision.replica.name:
             self._places.put(context, decision.replica.name, now)
 
@@ -132,7 +132,7 @@ class WorkingSet:
             self._places.put(context, where, now)
             waiting.pinned = where
         else:
-            self._places.coming_tokens += context.tokens
+            self._places.expect(context)
         context.program.open += 1
         self._open[waiting.ticket] = context
         return True
@@ -150,7 +150,7 @@ class WorkingSet:
         if context.replica:
             self._places.drop(context)
         else:
-            self._places.coming_tokens -= context.tokens
+            self._places.expected(context)
         context.program.open -= 1
         self._forget_if_gone(context.program)
 

@@ -189,10 +189,14 @@ class Request:
         return 0 if self.prompt is None else len(self.prompt.token_ids)
 
     @property
+    def program_name(self) -> str:
+        """Of its program, or else of its session. Empty: nothing says what it belongs to."""
+        return self.session_id if self.program is None else self.program.id or self.session_id
+
+    @property
     def program_key(self) -> tuple[str, str]:
         """(tenant, program). A request of which no program or session is known is a program of its own."""
-        name = self.session_id if self.program is None else self.program.id or self.session_id
-        return self.tenant, name or f"request {self.id}"
+        return self.tenant, self.program_name or f"request {self.id}"
 
 
 @dataclass(slots=True, frozen=True)

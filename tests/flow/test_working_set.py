@@ -182,6 +182,18 @@ def test_a_call_that_fits_nowhere_runs_alone():
     assert door.poll() == [large]
 
 
+def test_two_calls_that_need_the_whole_memory_are_not_let_in_together():
+    door = Door(8000, rate=100.0)
+    root = door.submit("a", ("a", 15))
+    branch = door.submit("a", ("a", 15), ("branch", 7))
+    for turn in ("one", "two"):
+        door.submit("a", ("a", 15), ("branch", 7), (turn, 9))
+    assert len(door.held) == 2
+    for each in (branch, root):
+        door.end(each)
+    assert len(door.poll()) == 1
+
+
 def test_who_was_held_for_long_goes_first_and_then_in_any_case():
     door = Door(6000, longest_hold_s=60.0)
     door.submit("a", ("a", 16))

@@ -45,7 +45,7 @@ def come(program: Program, request: Request, estimator: Estimator, now: float) -
     while len(program.loose) > program.most_open - program.open:
         _take_up(next(iter(program.loose)))
     program.contradicted += program.final
-    program.final = hint.final or is_single(request)
+    program.final = hint.final or not request.program_name
     if not again:
         _count(step)
     _look_ahead(step, hint, carried, estimator)
@@ -177,11 +177,6 @@ def _look_ahead(step: Step, hint: ProgramHint, carried: float | None, estimator:
         calls_after = 0.0
     set_tail(step, calls_after, estimator.tail_s(program, calls_after))
     settle(step)
-
-
-def is_single(request: Request) -> bool:
-    """Nothing says what the request belongs to, so nothing will follow it."""
-    return not request.session_id and (request.program is None or not request.program.id)
 
 
 def close(program: Program) -> None:

@@ -14,7 +14,7 @@ from router.core.programs import progress
 from router.core.programs.declare import Declaration
 from router.core.programs.estimate import Estimator
 from router.core.programs.fair import FairTable, Key
-from router.core.programs.graph import close, come, is_single
+from router.core.programs.graph import close, come
 from router.core.programs.history import History
 from router.core.programs.plan import plan
 from router.core.programs.program import Program
@@ -110,8 +110,7 @@ class ProgramTable:
     def observe(self, request: Request, now: float) -> Step:
         """A request came: the step that it is, of a program that may be new, with all that the client says of it."""
         hint = request.program
-        single = is_single(request)
-        kind = SINGLE if single else hint.kind if hint is not None else ""
+        kind = SINGLE if not request.program_name else hint.kind if hint is not None else ""
         program = self._use(request.program_key, kind, now)
         if hint is not None:
             program.parent = hint.parent or program.parent

@@ -17,7 +17,7 @@ from router.core.programs.program import Program
 from router.core.programs.step import State, Step
 from router.core.programs.table import ProgramTable, TableLimits
 from router.core.programs.tally import OTHERS
-from router.core.types import Hashes, Outcome, ProgramHint, Refusal, Request, Ticket, Usage
+from router.core.types import Hashes, Outcome, ProgramHint, Refusal, Ticket, Usage
 
 _EXPIRY_INTERVAL_S = 0.01
 
@@ -52,7 +52,7 @@ class Programs:
     def admit(self, waiting: Waiting, now: float) -> Refusal | None:
         """Names the program of a request that comes. A refusal: it must not go on, and is not followed."""
         request = waiting.request
-        is_opening = _is_unnamed(request) and self._name(waiting, now)
+        is_opening = not request.program_name and self._name(waiting, now)
         budgets = self._budgets
         if budgets is None or request.excluded:
             return None
@@ -124,11 +124,6 @@ class Programs:
             hint = request.program
             request.program = ProgramHint(kin.program) if hint is None else replace(hint, id=kin.program)
         return kin.parent == 0
-
-
-def _is_unnamed(request: Request) -> bool:
-    hint = request.program
-    return not request.session_id and (hint is None or not hint.id)
 
 
 def _hashes(waiting: Waiting) -> tuple[Hashes, int] | None:
