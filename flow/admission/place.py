@@ -61,11 +61,13 @@ class Place:
                 return
             self._take(oldest)
 
-    def givable(self, tokens: float, patience_s: float, spared: Context | None, now: float) -> list[Context] | None:
-        """Contexts at rest without which so many tokens are free, oldest first. None: that would take one whose program
-        is expected back within ``patience_s``, or there are too few."""
+    def givable(
+        self, tokens: float, newcomer: Context, patience_s: float, spared: Context | None, now: float
+    ) -> list[Context] | None:
+        """Contexts at rest without which so many tokens are free for the newcomer, oldest first. None: that would take
+        one whose program is expected back within ``patience_s``, or there are too few."""
         given: list[Context] = []
-        taken: dict[int, int] = {}
+        taken = self.stock.claimed(newcomer.stretches)
         for context in islice(self.resting, _LOOKED_AT):
             if tokens <= 0.0:
                 break

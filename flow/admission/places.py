@@ -91,7 +91,7 @@ class Places:
         own = extended if extended is not None and extended.replica == replica else None
         lacking_tokens = place.tokens + place.need_tokens(context, own) - self._capacities_tokens.get(replica, 0.0)
         if lacking_tokens > 0.0:
-            self._make_room(place, lacking_tokens, own, now)
+            self._make_room(place, lacking_tokens, context, own, now)
         place.put(context, own)
         context.replica = replica
         member.contexts[context] = None
@@ -131,12 +131,12 @@ class Places:
             return need_tokens, -room_tokens
         prefill_s = need_tokens / replica.prefill_tokens_per_s
         patience_s = _AT_ANY_PRICE if forced else prefill_s * max(place.open, 1)
-        given = place.givable(need_tokens - room_tokens, patience_s, extended, now)
+        given = place.givable(need_tokens - room_tokens, context, patience_s, extended, now)
         alone = forced and not place.open and not self.coming
         return None if given is None and not alone else (need_tokens, -room_tokens)
 
-    def _make_room(self, place: Place, tokens: float, spared: Context | None, now: float) -> None:
-        given = place.givable(tokens, _AT_ANY_PRICE, spared, now)
+    def _make_room(self, place: Place, tokens: float, newcomer: Context, spared: Context | None, now: float) -> None:
+        given = place.givable(tokens, newcomer, _AT_ANY_PRICE, spared, now)
         if given is None:
             given = [context for context in place.resting if context is not spared]
         for context in given:

@@ -58,6 +58,10 @@ class Stock:
         wanted = self._wanted
         return len(stretches) - bisect_left(stretches, True, key=lambda stretch: stretch not in wanted)
 
+    def claimed(self, stretches: Stretches) -> dict[int, int]:
+        """What `freed` has to know of a newcomer who wants them: what is wanted already stays."""
+        return dict.fromkeys(stretches[: len(stretches) - self.missing(stretches)], -1)
+
     def freed(self, stretches: Stretches, taken: dict[int, int]) -> int:
         """How many of them, all of which are wanted, nobody wants any more when one who does gives up, as well as those
         in ``taken``, to which it is added."""

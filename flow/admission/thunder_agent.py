@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from flow.admission.thunder_programs import BUFFER_TOKENS, Program, Programs
 from router.core.flow import ReplicaMemory, Waiting
+from router.core.held import Held
 from router.core.types import Outcome, Ticket, Usage
 
 
@@ -59,7 +60,7 @@ class ThunderAgent:
         waiting.pinned = program.replica
         return True
 
-    def release(self, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
+    def release(self, held: Held, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
         if self._next_tick_s is None or now < self._next_tick_s:
             return []
         self._next_tick_s = now + self._tick_s

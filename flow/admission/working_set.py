@@ -10,8 +10,8 @@ Denning's working set model says what to do: run no more programs than there is 
   replica's cache forgets them: for a call that goes on from a context there, whoever rests; for any other, only who is
   expected back after the newcomer's prefill times the calls there that it slows down. On a replica with little to do
   prefill is cheap, and what rests gives way; on a busy one newcomers wait.
-- Calls of programs that are in go first, then programs that will take the least memory for the shortest time. A call
-  held for ``longest_hold_s`` goes before all others and past whoever rests; after twice that, in any case.
+- Who is held is let in by the order of the queue, whoever of the first fits. A call held for ``longest_hold_s`` goes
+  before all others and past whoever rests; after twice that, in any case.
 
 Sources: P. J. Denning, "The working set model for program behavior", CACM 11(5), 1968; docs/programs.md for what was
 measured.
@@ -20,12 +20,13 @@ measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
+from typing import NamedTuple
 
 from flow.admission.context import Context, Member, draft
-from flow.admission.held import Held, HeldRequests, Key
 from flow.admission.places import Places, Where
-from flow.orders.outlook import expected_cost_s
 from router.core.flow import ProgramKey, ReplicaMemory, Waiting
+from router.core.held import Held
 from router.core.types import Outcome, Ticket, Usage
 
 _LOOK_AGAIN_S = 0.25
@@ -33,19 +34,26 @@ _TRIED_AT_ONCE = 8
 """Held requests that are looked at when something happened."""
 
 
+class Wait(NamedTuple):
+    waiting: Waiting
+    context: Context
+    since_s: float
+
+
 class WorkingSet:
     """Admission of programs by KV memory."""
 
     name = "working-set"
 
-    def __init__(self, longest_hold_s: float = 600.0) -> None:
+    def __init__(self, longest_hold_s: float = 3600.0) -> None:
         if longest_hold_s <= 0:
             raise ValueError(f"longest_hold_s must be above 0, not {longest_hold_s}")
         self._longest_hold_s = longest_hold_s
         self._places = Places()
         self._members: dict[ProgramKey, Member] = {}
         self._open: dict[Ticket, Context] = {}
-        self._held = HeldRequests()
+        self._waits: dict[Ticket, Wait] = {}
+        """Of those who are held, longest first."""
         self._next_look_s = 0.0
 
     def enter(self, waiting: Waiting, replicas: Sequence[ReplicaMemory], now: float) -> bool:
@@ -57,38 +65,38 @@ class WorkingSet:
         context = draft(waiting, member)
         if not member.open and not member.held:
             self._places.synchronise(member, context)
-        overtakes = bool(self._held) and not member.contexts
+        overtakes = bool(self._waits) and not member.contexts
         if not overtakes and self._let_in(waiting, context, replicas, now, held_s=0.0):
             return True
         member.held += 1
-        self._held.add(Held(waiting, context, _key(waiting, member), now))
+        self._waits[waiting.ticket] = Wait(waiting, context, now)
         self._next_look_s = now
         return False
 
-    def release(self, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
-        if not self._held or now < self._next_look_s:
+    def release(self, held: Held, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
+        if not self._waits or now < self._next_look_s:
             return []
         self._places.update(replicas)
         self._next_look_s = now + _LOOK_AGAIN_S
         released = []
-        overdue = self._held.overdue(now - self._longest_hold_s)
-        for held in overdue or self._held.first(_TRIED_AT_ONCE):
-            if self._let_in(held.waiting, held.context, replicas, now, now - held.since_s):
-                self.withdraw(held.waiting)
-                released.append(held.waiting)
+        overdue = self._overdue(now)
+        for waiting in overdue or held.first(_TRIED_AT_ONCE):
+            _, context, since_s = self._waits[waiting.ticket]
+            if self._let_in(waiting, context, replicas, now, now - since_s):
+                self.withdraw(waiting)
+                released.append(waiting)
                 self._next_look_s = now
             elif overdue:
                 break
         return released
 
     def withdraw(self, waiting: Waiting) -> None:
-        held = self._held.pop(waiting.ticket)
-        if held is not None:
-            held.context.program.held -= 1
-            self._forget_if_gone(held.context.program)
+        member = self._waits.pop(waiting.ticket).context.program
+        member.held -= 1
+        self._forget_if_gone(member)
 
     def next_wakeup(self) -> float | None:
-        return self._next_look_s if self._held else None
+        return self._next_look_s if self._waits else None
 
     def submitted(self, waiting: Waiting, now: float) -> None:
         """`enter` has it all."""
@@ -120,6 +128,10 @@ class WorkingSet:
             for each in program.resting():
                 self._places.abandon(each)
             self._forget_if_gone(program)
+
+    def _overdue(self, now: float) -> list[Waiting]:
+        since_s = now - self._longest_hold_s
+        return [each.waiting for each in takewhile(lambda each: each.since_s <= since_s, self._waits.values())]
 
     def _let_in(
         self, waiting: Waiting, context: Context, replicas: Sequence[ReplicaMemory], now: float, held_s: float
@@ -172,11 +184,3 @@ def _is_over(ticket: Ticket, context: Context) -> bool:
         return context.step.program.final
     hint = ticket.request.program
     return hint.final if hint is not None and hint.id else not ticket.request.session_id
-
-
-def _key(waiting: Waiting, member: Member) -> Key:
-    """Unique."""
-    step = waiting.step
-    priority = 0 if step is None else step.program.priority
-    cost_s = 0.0 if step is None else expected_cost_s(step.program, waiting.request.prompt_tokens)
-    return not member.contexts, -priority, cost_s, waiting.number

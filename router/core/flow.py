@@ -22,6 +22,7 @@ from router.core.types import Outcome, Request, Ticket, Usage
 from router.core.view import Candidates, View
 
 if TYPE_CHECKING:
+    from router.core.held import Held
     from router.core.programs.step import Step
 
 Rank = tuple[float, ...]
@@ -48,8 +49,16 @@ class Waiting:
     """The only replica that it may go to, while that one is healthy; an admission may set it. Empty: any."""
     held: bool = False
     """The admission did not let it queue at once."""
-    step: Step | None = None
-    """Its place in its program; None where programs are not followed."""
+    known_step: Step | None = None
+    look_up_step: Callable[[Waiting], Step | None] | None = None
+
+    @property
+    def step(self) -> Step | None:
+        """Its place in its program; None where programs are not followed. One of which nothing is known is made up only
+        when somebody asks."""
+        if self.known_step is None and self.look_up_step is not None:
+            self.known_step = self.look_up_step(self)
+        return self.known_step
 
     @property
     def request(self) -> Request:
@@ -119,13 +128,13 @@ class Admission(Protocol):
     name: str
 
     def enter(self, waiting: Waiting, replicas: Sequence[ReplicaMemory], now: float) -> bool:
-        """Whether the request may queue. False: it is held here until `release` returns it."""
+        """Whether the request may queue. False: it is held until `release` returns it."""
 
-    def release(self, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
-        """Held requests that may queue now; asked at every poll."""
+    def release(self, held: Held, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
+        """Held requests that may queue now; asked at every poll. ``held`` has them in the order of the queue."""
 
     def withdraw(self, waiting: Waiting) -> None:
-        """Forgets a held request."""
+        """Forgets a held request that will not be released."""
 
     def next_wakeup(self) -> float | None:
         """When to ask `release` again if nothing happens."""

@@ -31,7 +31,7 @@ class Queue:
 
     def __init__(self, order: Order) -> None:
         self._order = order
-        self._restless = order if isinstance(order, Restless) else None
+        self._is_restless = isinstance(order, Restless)
         self._places: dict[Waiting, tuple[_Entry, _Lane]] = {}
         """Of each who waits the entry that counts."""
         self._programs: defaultdict[ProgramKey, dict[Waiting, None]] = defaultdict(dict)
@@ -49,7 +49,7 @@ class Queue:
             lane = self._lanes[key] = _Lane(key)
         lane.waiting += 1
         self._enter(waiting, lane, self._order.rank(waiting, now))
-        if self._restless is not None:
+        if self._is_restless:
             self._programs[waiting.request.program_key][waiting] = None
 
     def remove(self, waiting: Waiting) -> bool:
@@ -61,7 +61,7 @@ class Queue:
         lane.waiting -= 1
         if not lane.waiting:
             del self._lanes[lane.key]
-        if self._restless is not None:
+        if self._is_restless:
             program = waiting.request.program_key
             del self._programs[program][waiting]
             if not self._programs[program]:
@@ -76,14 +76,13 @@ class Queue:
         """`first` passes over the request and those behind it in its lane, until `open_lanes`."""
         self._open.remove(self._places[waiting][1])
 
-    def first(self, now: float) -> Waiting | None:
+    def first(self) -> Waiting | None:
         """Who leaves next, closed lanes aside."""
-        if self._restless is not None and (moved := self._restless.moved(now)):
-            self._rank_again(moved, now)
         heads = [head for lane in self._open if (head := self._head(lane)) is not None]
         return min(heads)[2] if heads else None
 
-    def _rank_again(self, programs: Collection[ProgramKey], now: float) -> None:
+    def rank_again(self, programs: Collection[ProgramKey], now: float) -> None:
+        """What waits of these programs may have another rank than it had."""
         if 2 * len(programs) > len(self._programs):
             self._rank_all_again(now)
             return

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from router.core.bounds import Bounds
-from router.core.flow import Flow, FlowObserver, ReplicaMemory, Waiting
+from router.core.flow import Flow, FlowObserver, ReplicaMemory, Restless, Waiting
+from router.core.held import Held
 from router.core.histogram import Histogram
 from router.core.queue import Queue
 from router.core.types import Outcome, Refusal, Ticket, Usage
@@ -40,7 +41,9 @@ class WaitingRoom:
         self._memories = memories
         self._admission = flow.admission
         self._observers = flow.observers if first_observer is None else [first_observer, *flow.observers]
+        self._restless = flow.order if isinstance(flow.order, Restless) else None
         self._queue = Queue(flow.order)
+        self._held = Held(flow.order)
         self._come: dict[Ticket, Waiting] = {}
         """Who came since the last `leave`. Whoever is alone then need not be ranked."""
         self._waiting: dict[Ticket, Waiting] = {}
@@ -58,6 +61,7 @@ class WaitingRoom:
             self._come[waiting.ticket] = waiting
         else:
             waiting.held = True
+            self._held.put(waiting, now)
             self._waiting[waiting.ticket] = waiting
             self._newcomers.append(waiting)
 
@@ -68,7 +72,10 @@ class WaitingRoom:
 
     def _let_go(self, now: float) -> list[Ticket]:
         if self._admission is not None:
-            for waiting in self._admission.release(self._memories(), now):
+            if self._held:
+                self._rank_again(now)
+            for waiting in self._admission.release(self._held, self._memories(), now):
+                self._held.remove(waiting)
                 self._queue.put(waiting, now)
         come, self._come = self._come, {}
         if len(come) == 1 and not self._queue:
@@ -112,7 +119,7 @@ class WaitingRoom:
     def _leave_in_order(self, now: float) -> list[Ticket]:
         leaving: list[Ticket] = []
         self._queue.open_lanes()
-        while (waiting := self._queue.first(now)) is not None:
+        while (waiting := self._first(now)) is not None:
             if self._try_to_leave(waiting, now):
                 self._queue.remove(waiting)
                 del self._waiting[waiting.ticket]
@@ -122,6 +129,16 @@ class WaitingRoom:
             else:
                 self._queue.close_lane(waiting)
         return leaving
+
+    def _first(self, now: float) -> Waiting | None:
+        self._rank_again(now)
+        return self._queue.first()
+
+    def _rank_again(self, now: float) -> None:
+        """What happened may have changed the places of those who wait."""
+        if self._restless is not None and (moved := self._restless.moved(now)):
+            self._queue.rank_again(moved, now)
+            self._held.rank_again(moved, now)
 
     def _count(self, waiting: Waiting, now: float) -> None:
         if waiting.ticket.decision is None:
@@ -151,6 +168,7 @@ class WaitingRoom:
         """From the queue, or from those whom the admission holds."""
         self.bounds.forget(waiting)
         if not self._queue.remove(waiting) and self._admission is not None:
+            self._held.remove(waiting)
             self._admission.withdraw(waiting)
 
     def _tell_left(self, waiting: Waiting, now: float) -> None:

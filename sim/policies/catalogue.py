@@ -29,6 +29,7 @@ from sim.policies import (
     thunder_agent,
     vllm_router,
     weft,
+    weft_programs,
     working_set,
 )
 from sim.policies.policy import Policy
@@ -61,6 +62,7 @@ _MODULES = (
     critical_path,
     oracle,
     weft,
+    weft_programs,
 )
 
 POLICIES: dict[str, Policy] = {module.POLICY.name: module.POLICY for module in _MODULES}

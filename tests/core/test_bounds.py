@@ -38,7 +38,7 @@ class Hall:
         self.held.append(waiting)
         return False
 
-    def release(self, replicas, now):
+    def release(self, held, replicas, now):
         return []
 
     def withdraw(self, waiting):

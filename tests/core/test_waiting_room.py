@@ -46,7 +46,7 @@ class Anteroom:
         self.held.append(waiting)
         return False
 
-    def release(self, replicas, now):
+    def release(self, held, replicas, now):
         if not self.opened:
             return []
         for waiting in self.held:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flow.admission.working_set import WorkingSet
-from router.core.flow import ReplicaMemory, Waiting
+from router.core.flow import Fcfs, Order, ReplicaMemory, Waiting
+from router.core.held import Held
 from router.core.prefix import Chain
 from router.core.types import Decision, Outcome, ReplicaSpec, Usage
 
@@ -29,15 +30,19 @@ def chain_of(*parts: tuple[str, int]) -> Chain:
 
 
 class Door:
-    """An admission in front of replicas r0, r1, ... What may go anywhere goes to the first of them."""
+    """An admission in front of replicas r0, r1, ... What may go anywhere goes to the first of them. First come, first
+    served, or by ``order``."""
 
-    def __init__(self, *capacities_tokens: float, rate: float = 10_000.0, **settings: float) -> None:
+    def __init__(
+        self, *capacities_tokens: float, rate: float = 10_000.0, order: Order | None = None, **settings: float
+    ) -> None:
         self.admission = WorkingSet(**settings)
         self.replicas = [ReplicaMemory(f"r{i}", tokens, 0.0, rate) for i, tokens in enumerate(capacities_tokens)]
         self.now = 0.0
         self.anywhere = "r0"
         self.running: dict[Waiting, str] = {}
         self.held: list[Waiting] = []
+        self.ranked = Held(order or Fcfs())
 
     def submit(self, program: str, *parts: tuple[str, int], **hint: object) -> Waiting:
         chain = chain_of(*parts)
@@ -47,12 +52,14 @@ class Door:
             self._dispatch(each)
         else:
             self.held.append(each)
+            self.ranked.put(each, self.now)
         return each
 
     def poll(self) -> list[Waiting]:
-        released = self.admission.release(self.replicas, self.now)
+        released = self.admission.release(self.ranked, self.replicas, self.now)
         for each in released:
             self.held.remove(each)
+            self.ranked.remove(each)
         for each in released:
             self._dispatch(each)
         return released
@@ -64,6 +71,7 @@ class Door:
     def leave(self, each: Waiting) -> None:
         """The client of a held request is gone."""
         self.held.remove(each)
+        self.ranked.remove(each)
         self.admission.withdraw(each)
         self.admission.withdrawn(each, self.now)
 
@@ -163,14 +171,28 @@ def test_branches_that_a_program_no_longer_goes_on_from_give_way():
     assert not door.held
 
 
-def test_programs_that_are_in_go_before_newcomers():
-    door = Door(8000)
+class ShortestFirst:
+    name = "shortest-first"
+
+    def rank(self, waiting, now):
+        return (waiting.request.prompt_tokens,)
+
+
+def test_who_is_held_is_let_in_by_the_order_of_the_queue():
+    door = Door(8000, order=ShortestFirst())
     first = door.submit("a", ("a", 20))
-    newcomer = door.submit("b", ("b", 16))
-    sibling = door.submit("a", ("a's own", 16))
-    assert door.held == [newcomer, sibling]
+    long, short = door.submit("b", ("b", 18)), door.submit("c", ("c", 16))
+    assert door.held == [long, short]
     door.end(first)
-    assert door.poll() == [sibling]
+    assert door.poll() == [short]
+
+
+def test_what_a_newcomer_shares_with_who_gives_way_is_not_counted_as_room():
+    door = Door(8000)
+    door.end(door.submit("rests", ("head", 1)))
+    door.submit("large", ("large", 28))
+    newcomer = door.submit("newcomer", ("head", 2))
+    assert door.held == [newcomer]
 
 
 def test_a_call_that_fits_nowhere_runs_alone():
