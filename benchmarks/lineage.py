@@ -13,7 +13,8 @@ in the order of their arrival, as of one tenant and without any id:
 - parents: share of the requests of which a step that they follow was named, or rightly none.
 
 ``react-nested`` is ``react`` with the same tool definitions before different system prompts. ``--cost`` measures calls
-of 100,000 tokens with 10,000 live programs, in CPU time.
+of 100,000 tokens with 10,000 live programs, in CPU time, and the longest pause when 100,000 programs of one short call,
+or one of 4,096 calls, have been idle for long.
 """
 
 from __future__ import annotations
@@ -229,6 +230,34 @@ def costs(programs: int) -> None:
     print(f"trail_of {(time.thread_time() - began) * 100:.1f} us")
 
 
+IDLE_PROGRAMS, LONG_PROGRAM_CALLS = 100_000, 4096
+
+
+def pauses() -> None:
+    """How long `Lineage.expire` takes at most, called until nothing is left."""
+    rng = np.random.default_rng(1)
+    tail = Prompt(np.arange(7, dtype=np.uint32))
+    head, far = rng.integers(1, 1 << 64, (2, LONG_PROGRAM_CALLS + 64), dtype=np.uint64)
+
+    def fill(lineage: Lineage, trails: Iterable[Hashes]) -> None:
+        for number, hashes in enumerate(trails):
+            trail = trail_of(tail, hashes[:0], 16, "", "")._replace(hashes=hashes, exact=int(hashes[-1]) ^ 1)
+            lineage.remember(trail, float(number))
+
+    short = (np.concatenate([head[:48], rng.integers(1, 1 << 64, 16, dtype=np.uint64)]) for _ in range(IDLE_PROGRAMS))
+    long = (far[: 64 + call] for call in range(LONG_PROGRAM_CALLS))
+    for what, trails in ((f"{IDLE_PROGRAMS:,} programs", short), (f"a program of {LONG_PROGRAM_CALLS:,} calls", long)):
+        lineage, times, marks = Lineage(), [], 1
+        fill(lineage, trails)
+        while marks:
+            began = time.thread_time()
+            lineage.expire(1e9)
+            times.append(time.thread_time() - began)
+            marks = lineage.marks
+        longest_ms, all_ms = 1e3 * max(times), 1e3 * sum(times)
+        print(f"{what} idle at once: {len(times):,} calls of expire, the longest {longest_ms:.2f} of {all_ms:.0f} ms")
+
+
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
@@ -245,6 +274,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.cost:
         costs(10_000)
+        pauses()
         return
     names = args.only.split(",") if args.only else [*GENERATED, *TRACES]
     print("workload        block seed requests programs inferred precision recall agents parents    reach  relations")

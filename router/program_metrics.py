@@ -24,7 +24,7 @@ def program_metrics(programs: Programs) -> Iterator[Metric]:
 
 def _table(table: ProgramTable) -> Iterator[Metric]:
     stats, tally = table.stats, table.tally
-    yield GaugeMetricFamily("weft_programs", "Programs that are known, single requests included", len(table))
+    yield GaugeMetricFamily("weft_programs", "Programs that are known", len(table))
     yield GaugeMetricFamily("weft_programs_memory_bytes", "Memory of programs' graphs, estimated", table.bytes)
     events = {
         "created": stats.created,

@@ -30,6 +30,8 @@ class Context:
     useless: bool = False
     """Nobody will go on from it."""
     ended_s: float = 0.0
+    missing: dict[object, tuple[int, int]] = field(default_factory=dict)
+    """What was missing of it by place, while it was nowhere yet, with the version of the place's stock."""
     _judged_s: float = -inf
     _expected_s: float = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -12,7 +13,7 @@ _LOOKED_AT = 256
 """Contexts that are considered at most when somebody needs room."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Place:
     """Of one replica."""
 
@@ -27,7 +28,7 @@ class Place:
 
     def need_tokens(self, context: Context, extended: Context | None) -> float:
         """What the context would add, in place of the one that it goes on from."""
-        need_tokens = self.stock.missing(context.stretches) * context.stretch_tokens + context.rest_tokens
+        need_tokens = self._missing(context) * context.stretch_tokens + context.rest_tokens
         return need_tokens - (extended.rest_tokens if extended is not None and extended in self.resting else 0.0)
 
     def put(self, context: Context, extended: Context | None) -> None:
@@ -35,6 +36,7 @@ class Place:
         replaced = len(extended.stretches) if extended is not None else 0
         self.stock.add(context.stretches[replaced:] if replaced else context.stretches, context.stretch_tokens)
         self.stock.tokens += context.rest_tokens
+        context.missing.clear()
         self.open += 1
         if extended is not None:
             self.stock.tokens -= extended.rest_tokens
@@ -67,7 +69,7 @@ class Place:
         """Contexts at rest without which so many tokens are free for the newcomer, oldest first. None: that would take
         one whose program is expected back within ``patience_s``, or there are too few."""
         given: list[Context] = []
-        taken = self.stock.claimed(newcomer.stretches)
+        taken: Counter[int] = Counter()
         for context in islice(self.resting, _LOOKED_AT):
             if tokens <= 0.0:
                 break
@@ -75,9 +77,20 @@ class Place:
                 continue
             if not context.useless and context.expected_s(now) <= patience_s:
                 return None
+            if not given:
+                known = newcomer.stretches[: len(newcomer.stretches) - self._missing(newcomer)]
+                taken.subtract(known)
             tokens -= self.stock.freed(context.stretches, taken) * context.stretch_tokens + context.rest_tokens
             given.append(context)
         return given if tokens <= 0.0 else None
+
+    def _missing(self, context: Context) -> int:
+        """How many of its stretches nobody wants here yet. Those who are held are asked for again and again."""
+        version, missing = context.missing.get(self, (-1, 0))
+        if version != self.stock.version:
+            missing = self.stock.missing(context.stretches)
+            context.missing[self] = self.stock.version, missing
+        return missing
 
     def _take(self, context: Context) -> None:
         self.stock.remove(context.stretches, context.stretch_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -28,6 +28,9 @@ class Places:
     """Of those, most of which share something."""
     _places: dict[str, Place] = field(default_factory=dict)
     _capacities_tokens: dict[str, float] = field(default_factory=dict)
+
+    def by_replica(self) -> Iterable[tuple[str, Place]]:
+        return self._places.items()
 
     def at(self, replica: str) -> Place:
         place = self._places.get(replica)
@@ -56,20 +59,16 @@ class Places:
         if all(coming_tokens <= each.capacity_tokens - self.at(each.name).tokens for each in replicas):
             return Where.ANYWHERE
         extended = context.program.extended_by(context)
-        if extended is not None and all(each.name != extended.replica for each in replicas):
-            extended = None
-        best: tuple[float, float, str] | None = None
-        anywhere = True
-        for each in replicas:
-            own = extended is not None and extended.replica == each.name
-            cost = self._cost(context, extended, each, now, forced=forced or own)
-            if cost is None:
-                anywhere = False
-            elif (extended is None or own) and (best is None or (*cost, each.name) < best):
-                best = (*cost, each.name)
-        if anywhere:
+        home = extended.replica if extended is not None else ""
+        costs = {
+            each.name: self._cost(context, extended, each, now, forced=forced or each.name == home) for each in replicas
+        }
+        possible = {name: cost for name, cost in costs.items() if cost is not None}
+        if len(possible) == len(replicas):
             return Where.ANYWHERE
-        return Where.NOWHERE if best is None else best[2]
+        if home in costs:
+            return home if home in possible else Where.NOWHERE
+        return min(possible, key=lambda name: (possible[name], name), default=Where.NOWHERE)
 
     def expect(self, context: Context) -> None:
         """It was let in, and where it goes will be told."""

@@ -7,6 +7,7 @@ wants a stretch wants all before it, so that bisection finds where two prompts p
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -32,41 +33,36 @@ class Stock:
 
     tokens: float = 0.0
     """All that is wanted."""
-    _wanted: dict[int, int] = field(default_factory=dict)
+    version: int = 0
+    """Counts the changes."""
+    _wanted: Counter[int] = field(default_factory=Counter)
     """How many want each stretch."""
 
     def add(self, stretches: Stretches, size_tokens: int) -> None:
-        wanted = self._wanted
-        before = len(wanted)
-        for stretch in stretches:
-            wanted[stretch] = wanted.get(stretch, 0) + 1
-        self.tokens += (len(wanted) - before) * size_tokens
+        before = len(self._wanted)
+        self._wanted.update(stretches)
+        self.tokens += (len(self._wanted) - before) * size_tokens
+        self.version += 1
 
     def remove(self, stretches: Stretches, size_tokens: int) -> None:
         wanted = self._wanted
-        before = len(wanted)
-        for stretch in stretches:
-            left = wanted[stretch] - 1
-            if left:
-                wanted[stretch] = left
-            else:
-                del wanted[stretch]
-        self.tokens -= (before - len(wanted)) * size_tokens
+        kept = bisect_left(stretches, True, key=lambda stretch: wanted[stretch] == 1)
+        for stretch in stretches[:kept]:
+            wanted[stretch] -= 1
+        for stretch in stretches[kept:]:
+            del wanted[stretch]
+        self.tokens -= (len(stretches) - kept) * size_tokens
+        self.version += 1
 
     def missing(self, stretches: Stretches) -> int:
         """How many of them nobody wants yet."""
         wanted = self._wanted
         return len(stretches) - bisect_left(stretches, True, key=lambda stretch: stretch not in wanted)
 
-    def claimed(self, stretches: Stretches) -> dict[int, int]:
-        """What `freed` has to know of a newcomer who wants them: what is wanted already stays."""
-        return dict.fromkeys(stretches[: len(stretches) - self.missing(stretches)], -1)
-
-    def freed(self, stretches: Stretches, taken: dict[int, int]) -> int:
+    def freed(self, stretches: Stretches, taken: Counter[int]) -> int:
         """How many of them, all of which are wanted, nobody wants any more when one who does gives up, as well as those
-        in ``taken``, to which it is added."""
+        in ``taken``, to which it is added. What is freed has nobody else who would look for it there."""
         wanted = self._wanted
         kept = bisect_left(stretches, True, key=lambda stretch: wanted[stretch] - taken.get(stretch, 0) == 1)
-        for stretch in stretches:
-            taken[stretch] = taken.get(stretch, 0) + 1
+        taken.update(stretches[:kept])
         return len(stretches) - kept

@@ -14,7 +14,8 @@ Whoever was held for 1800 s resumes wherever he was. A program has the tokens of
 next answer, and shares with others of its replica what its reasoning programs have beyond the memory in use.
 
 Differences: tokens are counted, not guessed from characters; parallel requests of a program act when the last has
-ended; a program is released by its last step (``x-program-final``) or after an idle time, as there is no call for it.
+ended; a program is released by its last step (``x-program-final``) or after an idle time, as there is no call for it;
+a request that names no program is one that is over when the request is.
 Source: arXiv 2602.13692, ThunderAgent-org/ThunderAgent, ThunderAgent/scheduler/router.py and backend/state.py.
 """
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flow.admission.thunder_programs import BUFFER_TOKENS, Program, Programs
-from router.core.flow import ReplicaMemory, Waiting
+from router.core.flow import Memories, OnReplica, ReplicaMemory, Waiting
 from router.core.held import Held
 from router.core.types import Outcome, Ticket, Usage
 
@@ -46,7 +47,7 @@ class ThunderAgent:
         program = self._programs.use(waiting.request.program_key)
         program.requests += 1
         program.under_way += 1
-        program.tokens = waiting.request.prompt_tokens
+        self._programs.resize(program, waiting.request.prompt_tokens)
         if self._next_tick_s is None:
             self._next_tick_s = now + self._tick_s
         if not replicas:
@@ -60,9 +61,10 @@ class ThunderAgent:
         waiting.pinned = program.replica
         return True
 
-    def release(self, held: Held, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
+    def release(self, held: Held, memories: Memories, now: float) -> list[Waiting]:
         if self._next_tick_s is None or now < self._next_tick_s:
             return []
+        replicas = memories()
         self._next_tick_s = now + self._tick_s
         self._programs.forget_idle(now)
         for stray in self._programs.stray({each.name: each for each in replicas}):
@@ -84,6 +86,12 @@ class ThunderAgent:
     def next_wakeup(self) -> float | None:
         return self._next_tick_s if self._held else None
 
+    def on_replicas(self) -> list[OnReplica]:
+        return [
+            OnReplica(name, len(active), sum(not each.reasoning for each in active), self._programs.active_tokens(name))
+            for name, active in self._programs.by_replica()
+        ]
+
     def submitted(self, waiting: Waiting, now: float) -> None:
         """`enter` has it all."""
 
@@ -96,7 +104,8 @@ class ThunderAgent:
     def ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
         program = self._programs.find(ticket.request.program_key)
         if program is not None and usage is not None:
-            program.tokens = (usage.prompt_tokens or ticket.request.prompt_tokens) + (usage.completion_tokens or 0)
+            prompt_tokens = usage.prompt_tokens or ticket.request.prompt_tokens
+            self._programs.resize(program, prompt_tokens + (usage.completion_tokens or 0))
         self._over(ticket, now)
 
     def _over(self, ticket: Ticket, now: float) -> None:
@@ -107,8 +116,7 @@ class ThunderAgent:
         if program.reasoning:
             return
         program.acting_since_s = now
-        hint = ticket.request.program
-        if hint is not None and hint.final:
+        if _is_over(ticket):
             self._programs.forget(program)
         elif program.marked:
             self._programs.pause(program)
@@ -144,18 +152,20 @@ class ThunderAgent:
         for program in list(self._programs.paused.values()):
             first = next(iter(program.held), None)
             if first is not None and first.ticket.submitted_s + self._longest_hold_s <= now:
-                fewest = min(names, key=lambda name: len(list(self._programs.active_on(name))))
+                fewest = min(names, key=lambda name: len(self._programs.active_on(name)))
                 self._programs.place(program, program.last_replica if program.last_replica in names else fewest)
                 released += self._let_go(program)
         return released
 
     def _pause_until_safe(self, replica: ReplicaMemory) -> None:
+        if self._programs.room_tokens(replica) >= 0:
+            return
         active = [each for each in self._programs.active_on(replica.name) if not each.marked]
         for program in sorted(active, key=lambda each: (each.reasoning, each.tokens)):
             if self._programs.room_tokens(replica) >= 0:
                 return
             if program.reasoning:
-                program.marked = True
+                self._programs.mark(program)
             else:
                 self._programs.pause(program)
 
@@ -166,6 +176,11 @@ class ThunderAgent:
         for waiting in held:
             waiting.pinned = program.replica
         return held
+
+
+def _is_over(ticket: Ticket) -> bool:
+    hint = ticket.request.program
+    return not ticket.request.program_name or (hint is not None and hint.final)
 
 
 def _urgency(program: Program) -> tuple[int, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import exp2
 
@@ -38,6 +38,26 @@ class Program:
         return self.tokens + BUFFER_TOKENS
 
 
+@dataclass(slots=True)
+class _Active:
+    """The programs of one replica, and sums over them."""
+
+    programs: dict[ProgramKey, Program] = field(default_factory=dict)
+    tokens: float = 0.0
+    staying: int = 0
+    """Those that are not marked."""
+    staying_tokens: float = 0.0
+
+    def count(self, program: Program, sign: int) -> None:
+        self.tokens += sign * program.tokens
+        if not program.marked:
+            self.staying += sign
+            self.staying_tokens += sign * program.tokens
+
+
+_NOBODY = _Active()
+
+
 class Programs:
     """All programs that are known, least recently used first."""
 
@@ -46,14 +66,18 @@ class Programs:
         self._capacity = capacity
         self._idle_s = idle_s
         self._known: dict[ProgramKey, Program] = {}
-        self._on: dict[str, dict[ProgramKey, Program]] = {}
-        """Active programs by replica."""
+        self._on: dict[str, _Active] = {}
+        """By replica."""
         self.paused: dict[ProgramKey, Program] = {}
         self._shared_tokens: dict[str, float] = {}
         """What reasoning programs of each replica have in common, by its last report."""
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def by_replica(self) -> Iterator[tuple[str, Collection[Program]]]:
+        """Those that are active."""
+        return ((name, active.programs.values()) for name, active in self._on.items())
 
     def use(self, key: ProgramKey) -> Program:
         """The program, made if it is not known."""
@@ -82,20 +106,29 @@ class Programs:
         """It is active on this replica from now on."""
         self._leave(program)
         program.replica = program.last_replica = replica
-        self._on.setdefault(replica, {})[program.key] = program
+        active = self._on.setdefault(replica, _Active())
+        active.programs[program.key] = program
+        active.count(program, 1)
 
     def pause(self, program: Program) -> None:
         self._leave(program)
         program.paused = True
         self.paused[program.key] = program
 
-    def active_on(self, replica: str) -> Iterable[Program]:
-        return self._on.get(replica, {}).values()
+    def resize(self, program: Program, tokens: float) -> None:
+        """Its context is so long now."""
+        self._change(program, tokens, program.marked)
+
+    def mark(self, program: Program) -> None:
+        self._change(program, program.tokens, True)
+
+    def active_on(self, replica: str) -> Collection[Program]:
+        return self._on.get(replica, _NOBODY).programs.values()
 
     def stray(self, replicas: Mapping[str, ReplicaMemory]) -> Iterator[Program]:
         """Active programs whose replica is gone."""
         for name in [name for name in self._on if name not in replicas]:
-            yield from list(self._on[name].values())
+            yield from list(self._on[name].programs.values())
 
     def learn_shared(self, replicas: Iterable[ReplicaMemory]) -> None:
         for each in replicas:
@@ -103,18 +136,18 @@ class Programs:
             self._shared_tokens[each.name] = max(0.0, reasoning_tokens - each.used_tokens)
 
     def active_tokens(self, replica: str) -> float:
-        return sum(program.tokens for program in self.active_on(replica))
+        return self._on.get(replica, _NOBODY).tokens
 
     def room_tokens(self, replica: ReplicaMemory) -> float:
         """Capacity left when those marked will be gone. Negative when there is too little."""
-        staying = [program for program in self.active_on(replica.name) if not program.marked]
-        return self._left(replica, sum(program.tokens for program in staying), len(staying))
+        active = self._on.get(replica.name, _NOBODY)
+        return self._left(replica, active.staying_tokens, active.staying)
 
     def hopeful_room_tokens(self, replica: ReplicaMemory, now: float) -> float:
         """The same, if a program that acts comes back with probability 1/2 in each second that passes."""
         active = self.active_on(replica.name)
         tokens = sum(each.tokens * (1.0 if each.reasoning else exp2(each.acting_since_s - now)) for each in active)
-        return self._left(replica, tokens, len(self._on.get(replica.name, ())))
+        return self._left(replica, tokens, len(active))
 
     def _left(self, replica: ReplicaMemory, tokens: float, programs: int) -> float:
         shared_tokens = self._shared_tokens.get(replica.name, 0.0)
@@ -122,11 +155,21 @@ class Programs:
 
     def _leave(self, program: Program) -> None:
         if program.replica:
-            del self._on[program.replica][program.key]
-            if not self._on[program.replica]:
+            active = self._on[program.replica]
+            active.count(program, -1)
+            del active.programs[program.key]
+            if not active.programs:
                 del self._on[program.replica]
         self.paused.pop(program.key, None)
         program.replica, program.paused, program.marked = "", False, False
+
+    def _change(self, program: Program, tokens: float, marked: bool) -> None:
+        active = self._on.get(program.replica)
+        if active is not None:
+            active.count(program, -1)
+        program.tokens, program.marked = tokens, marked
+        if active is not None:
+            active.count(program, 1)
 
     def _is_idle(self, program: Program, now: float) -> bool:
         return program.acting_since_s + self._idle_s <= now

@@ -19,13 +19,14 @@ measured.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
 from flow.admission.context import Context, Member, draft
 from flow.admission.places import Places, Where
-from router.core.flow import ProgramKey, ReplicaMemory, Waiting
+from router.core.flow import Memories, OnReplica, ProgramKey, ReplicaMemory, Waiting
 from router.core.held import Held
 from router.core.types import Outcome, Ticket, Usage
 
@@ -73,9 +74,10 @@ class WorkingSet:
         self._next_look_s = now
         return False
 
-    def release(self, held: Held, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
+    def release(self, held: Held, memories: Memories, now: float) -> list[Waiting]:
         if not self._waits or now < self._next_look_s:
             return []
+        replicas = memories()
         self._places.update(replicas)
         self._next_look_s = now + _LOOK_AGAIN_S
         released = []
@@ -129,6 +131,15 @@ class WorkingSet:
                 self._places.abandon(each)
             self._forget_if_gone(program)
 
+    def on_replicas(self) -> list[OnReplica]:
+        programs = Counter(
+            replica for member in self._members.values() for replica in {each.replica for each in member.contexts}
+        )
+        return [
+            OnReplica(name, programs[name], sum(not each.useless for each in place.resting), place.tokens)
+            for name, place in self._places.by_replica()
+        ]
+
     def _overdue(self, now: float) -> list[Waiting]:
         since_s = now - self._longest_hold_s
         return [each.waiting for each in takewhile(lambda each: each.since_s <= since_s, self._waits.values())]
@@ -136,8 +147,9 @@ class WorkingSet:
     def _let_in(
         self, waiting: Waiting, context: Context, replicas: Sequence[ReplicaMemory], now: float, held_s: float
     ) -> bool:
-        allowed = [each for each in replicas if _may_serve(each, waiting)]
-        where = self._places.where(context, allowed, now, forced=held_s >= self._longest_hold_s)
+        where = self._places.where(
+            context, _that_may_serve(waiting, replicas), now, forced=held_s >= self._longest_hold_s
+        )
         if where is Where.NOWHERE and held_s < 2.0 * self._longest_hold_s:
             return False
         if isinstance(where, str):
@@ -171,11 +183,13 @@ class WorkingSet:
             self._members.pop(member.key, None)
 
 
-def _may_serve(replica: ReplicaMemory, waiting: Waiting) -> bool:
-    request = waiting.request
-    if replica.model and replica.model != waiting.model.base:
-        return False
-    return replica.name not in request.excluded and (request.subset is None or replica.name in request.subset)
+def _that_may_serve(waiting: Waiting, replicas: Sequence[ReplicaMemory]) -> list[ReplicaMemory]:
+    request, base = waiting.request, waiting.model.base
+    allowed = [each for each in replicas if not each.model or each.model == base]
+    if request.subset is None and not request.excluded:
+        return allowed
+    subset = {each.name for each in allowed} if request.subset is None else request.subset
+    return [each for each in allowed if each.name in subset - request.excluded]
 
 
 def _is_over(ticket: Ticket, context: Context) -> bool:

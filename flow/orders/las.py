@@ -7,8 +7,9 @@ A program is a queue, first come first served inside. The queue with the highest
 ``norm`` maps the least to 0 and the greatest to 1 among queues in which somebody waits; 0.5 when all are equal.
 Service is prompt tokens + 2 * completion tokens, added when a request ends; it halves every 60 s, and is forgotten an
 hour after the program's last request. All service halves alike and all waits grow alike, so scores only change when
-something happens. Source: llm-d/llm-d-router, pkg/epp/framework/plugins/flowcontrol/fairness/program-aware (README.md,
-strategy_las.go, strategy.go).
+something happens; those of many queues are told anew only once in so many events that it costs no more. Source:
+llm-d/llm-d-router, pkg/epp/framework/plugins/flowcontrol/fairness/program-aware (README.md, strategy_las.go,
+strategy.go).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from router.core.types import Outcome, Ticket, Usage
 _PROMPT_WEIGHT = 1.0
 _COMPLETION_WEIGHT = 2.0
 _MIDDLE = 0.5
+_FEW = 256
+"""Programs that are scored again for each event."""
 
 
 @dataclass(slots=True)
@@ -57,21 +60,22 @@ class LeastAttainedService:
         self._queues: defaultdict[ProgramKey, dict[Ticket, None]] = defaultdict(dict)
         """Who waits of each program, first come first."""
         self._scores: dict[ProgramKey, float] = {}
-        self._stale = False
+        self._events = 0
+        """Since the scores were told."""
 
     def rank(self, waiting: Waiting, now: float) -> Rank:
         return (-self._scores.get(waiting.request.program_key, 0.0),)
 
     def moved(self, now: float) -> Collection[ProgramKey]:
-        if not self._stale:
+        if not self._events or self._events * _FEW < len(self._queues):
             return ()
-        self._stale = False
+        self._events = 0
         old, self._scores = self._scores, self._score(now)
         return [key for key, score in self._scores.items() if old.get(key) != score]
 
     def submitted(self, waiting: Waiting, now: float) -> None:
         self._queues[waiting.request.program_key][waiting.ticket] = None
-        self._stale = True
+        self._events += 1
 
     def dispatched(self, waiting: Waiting, now: float) -> None:
         self.withdrawn(waiting, now)
@@ -81,7 +85,7 @@ class LeastAttainedService:
         del self._queues[key][waiting.ticket]
         if not self._queues[key]:
             del self._queues[key]
-        self._stale = True
+        self._events += 1
 
     def ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
         if usage is None:
@@ -90,24 +94,24 @@ class LeastAttainedService:
         cost = _PROMPT_WEIGHT * (usage.prompt_tokens or 0) + _COMPLETION_WEIGHT * (usage.completion_tokens or 0)
         service.tokens = service.attained(now, self._half_life_s) + cost
         service.at_s = now
-        self._stale = True
+        self._events += 1
 
     def _score(self, now: float) -> dict[ProgramKey, float]:
         """Of each program that waits. A first that came later has waited less."""
-        services = self._normalised({key: self._attained(key, now) for key in self._queues})
-        comings = self._normalised({key: next(iter(queue)).submitted_s for key, queue in self._queues.items()})
+        services = _normalised([self._attained(key, now) for key in self._queues])
+        comings = _normalised([next(iter(queue)).submitted_s for queue in self._queues.values()])
         return {
-            key: self._service_weight * (1 - services[key]) + self._wait_weight * (1 - comings[key])
-            for key in self._queues
+            key: self._service_weight * (1 - service) + self._wait_weight * (1 - coming)
+            for key, service, coming in zip(self._queues, services, comings, strict=True)
         }
 
     def _attained(self, key: ProgramKey, now: float) -> float:
         service = self._services.find(key)
         return 0.0 if service is None else service.attained(now, self._half_life_s)
 
-    @staticmethod
-    def _normalised(values: dict[ProgramKey, float]) -> dict[ProgramKey, float]:
-        least, greatest = min(values.values(), default=0.0), max(values.values(), default=0.0)
-        if least == greatest:
-            return dict.fromkeys(values, _MIDDLE)
-        return {key: (value - least) / (greatest - least) for key, value in values.items()}
+
+def _normalised(values: list[float]) -> list[float]:
+    least, greatest = min(values, default=0.0), max(values, default=0.0)
+    if least == greatest:
+        return [_MIDDLE] * len(values)
+    return [(value - least) / (greatest - least) for value in values]

@@ -88,6 +88,22 @@ class ReplicaMemory(NamedTuple):
     """Base model that it serves; empty: unknown."""
 
 
+Memories = Callable[[], Sequence[ReplicaMemory]]
+"""Of the healthy replicas, gathered when asked."""
+
+
+class OnReplica(NamedTuple):
+    """What an admission has let in to a replica."""
+
+    replica: str
+    programs: int
+    """With a call under way there, or a context that rests."""
+    resting: int
+    """Contexts between two calls."""
+    wanted_tokens: float
+    """KV memory that all of them take up, as the admission counts it."""
+
+
 class Order(Protocol):
     """Says who goes first."""
 
@@ -130,7 +146,7 @@ class Admission(Protocol):
     def enter(self, waiting: Waiting, replicas: Sequence[ReplicaMemory], now: float) -> bool:
         """Whether the request may queue. False: it is held until `release` returns it."""
 
-    def release(self, held: Held, replicas: Sequence[ReplicaMemory], now: float) -> list[Waiting]:
+    def release(self, held: Held, memories: Memories, now: float) -> list[Waiting]:
         """Held requests that may queue now; asked at every poll. ``held`` has them in the order of the queue."""
 
     def withdraw(self, waiting: Waiting) -> None:
@@ -138,6 +154,9 @@ class Admission(Protocol):
 
     def next_wakeup(self) -> float | None:
         """When to ask `release` again if nothing happens."""
+
+    def on_replicas(self) -> list[OnReplica]:
+        """Who is in, for metrics."""
 
 
 @runtime_checkable
@@ -186,8 +205,10 @@ class Flow:
     admission: Admission | None = None
     """None: every program is let in."""
     limits: QueueLimits = field(default_factory=QueueLimits)
+    watchers: Sequence[FlowObserver] = ()
+    """Who else is told, after the parts above."""
 
     @property
     def observers(self) -> list[FlowObserver]:
         parts: tuple[object, ...] = (self.order, self.gate, self.admission)
-        return [part for part in parts if isinstance(part, FlowObserver)]
+        return [*(part for part in parts if isinstance(part, FlowObserver)), *self.watchers]

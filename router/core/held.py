@@ -24,6 +24,11 @@ class Held:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def programs(self) -> int:
+        """Of how many programs."""
+        return len(self._programs)
+
     def first(self, count: int) -> list[Waiting]:
         return [waiting for _, _, waiting in islice(self._entries, count)]
 

@@ -39,6 +39,8 @@ from router.core.view import View
 from router.core.waiting_room import WaitingRoom
 
 _NOTHING_APPLIED = Applied(0, 0, 0, 0, 0, 0, 0)
+LOWEST_PRIORITY = 2**31 - 1
+"""For an engine that schedules by priority: after everybody else."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -152,6 +154,33 @@ class Router:
         times_s = (overdue_s, self.room.next_wakeup())
         return min((time_s for time_s in times_s if time_s is not None), default=None)
 
+    def warm_up(self, waiting: Waiting, most_running: int, now: float) -> Ticket | None:
+        """Sends the prompt of a request that was sent before once more, to the replica where it would run now, and so
+        what goes on from it, among those that have no prompt to compute and answer ``most_running`` requests at most.
+        It weighs on that replica until `on_response_end`; programs, queue and counters hear nothing of it. None:
+        something waits, or there is no such replica."""
+        request, profile = waiting.request, self._profile(waiting.request)
+        slots = self._eligible(waiting, profile)
+        view = View(self.load, slots, now)
+        idle = (view.queued_requests == 0) & (view.running_requests <= most_running)
+        if self.waiting or not idle.any():
+            return None
+        candidates = look_up(waiting.chain, slots, self.fleet, self.index)
+        if self._flow.gate is not None:
+            idle &= self._flow.gate.room(waiting, candidates, view)
+            if not idle.any():
+                return None
+        candidates = candidates.among(idle)
+        position, _ = profile.choose(request, candidates, View(self.load, candidates.slots, now), self._random)
+        slot, cached_tokens = int(candidates.slots[position]), int(candidates.cached_tokens[position])
+        priority = None if self._prioritising is None else LOWEST_PRIORITY
+        decision = Decision(self._spec(slot), cached_tokens, priority=priority)
+        ticket = Ticket(request, now, decision, dispatched_s=now, is_warm_up=True)
+        self._in_flight.dispatch(ticket, slot, max(request.prompt_tokens - cached_tokens, 0), now)
+        if waiting.chain is not None:
+            self._expect(waiting.chain, slot, decision.replica, now)
+        return ticket
+
     def on_response_start(self, ticket: Ticket, now: float) -> None:
         """The replica's first body byte arrived."""
         self._in_flight.start(ticket, now)
@@ -165,6 +194,8 @@ class Router:
         if not self._in_flight.end(ticket):
             return
         self._ended(ticket, usage, outcome, now)
+        if ticket.is_warm_up:
+            return
         self.stats.ended[outcome] += 1
         if outcome is Outcome.OK:
             self.stats.e2e_s.observe(now - ticket.submitted_s)
@@ -264,7 +295,11 @@ class Router:
             queue = self._explain_wait(waiting, priority, now)
             program = None if waiting.step is None else summarise_step(waiting.step)
             explanation = replace(explanation, queue=queue, program=program)
-        ticket.decision = Decision(spec, cached_tokens, explanation, priority)
+        fallbacks: tuple[ReplicaSpec, ...] = ()
+        if request.fallbacks:
+            others = profile.runners_up(request, candidates, view, position)[: request.fallbacks]
+            fallbacks = tuple(self._spec(int(candidates.slots[each])) for each in others)
+        ticket.decision = Decision(spec, cached_tokens, explanation, priority, fallbacks)
         ticket.dispatched_s = now
         self._in_flight.dispatch(ticket, slot, max(request.prompt_tokens - cached_tokens, 0), now)
         self._count_dispatch(request, cached_tokens)
@@ -291,7 +326,8 @@ class Router:
         stats.predicted_cached_tokens += cached_tokens
 
     def _ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
-        self.room.ended(ticket, usage, outcome, now)
+        if not ticket.is_warm_up:
+            self.room.ended(ticket, usage, outcome, now)
         self._profile(ticket.request).ended(ticket, usage, now)
 
     def _profile(self, request: Request) -> Profile:

@@ -135,13 +135,22 @@ class Profile:
         self, request: Request, candidates: Candidates, view: View, random: Random
     ) -> tuple[int, Explanation | None]:
         """Position of the chosen candidate, and why if the request asks. ``candidates`` is not empty."""
-        rated = [each.scorer.score(request, candidates, view) for each in self.scorers]
-        totals: Scores = self._weights @ np.array(rated) if rated else np.zeros(len(candidates))
+        rated, totals = self._rate(request, candidates, view)
         position = self.picker.pick(totals, random)
         for observer in self._observers:
             observer.dispatched(request, candidates, position, view.now)
         explanation = self._explain(request, candidates, rated, totals, position) if request.explain else None
         return position, explanation
+
+    def runners_up(self, request: Request, candidates: Candidates, view: View, position: int) -> list[int]:
+        """Positions of all but ``position``, which was chosen; the best first."""
+        _, totals = self._rate(request, candidates, view)
+        return [int(each) for each in np.argsort(-totals, kind="stable") if each != position]
+
+    def _rate(self, request: Request, candidates: Candidates, view: View) -> tuple[list[Scores], Scores]:
+        """By scorer, and weighted together."""
+        rated = [each.scorer.score(request, candidates, view) for each in self.scorers]
+        return rated, self._weights @ np.array(rated) if rated else np.zeros(len(candidates))
 
     def ended(self, ticket: Ticket, usage: Usage | None, now: float) -> None:
         """A request that this profile chose a replica for is over."""

@@ -174,12 +174,16 @@ class Request:
     session_id: str = ""
     tenant: str = ""
     program: ProgramHint | None = None
+    lineage: str = ""
+    """The program that its prompt belongs to, where nothing names one."""
     profile: str = ""
     """Scheduling profile; empty means the default one."""
     subset: frozenset[str] | None = None
     """When set, only replicas with these names may serve it."""
     excluded: frozenset[str] = frozenset()
     """Replicas that have already failed this request."""
+    fallbacks: int = 0
+    """How many more replicas are to be named, for whoever asks them if the first cannot be reached."""
     explain: bool = False
     says_priority: bool = False
     """Its body tells the engine a priority, which nobody has granted."""
@@ -190,8 +194,9 @@ class Request:
 
     @property
     def program_name(self) -> str:
-        """Of its program, or else of its session. Empty: nothing says what it belongs to."""
-        return self.session_id if self.program is None else self.program.id or self.session_id
+        """Of its program, or else of its session or lineage. Empty: nothing says what it belongs to."""
+        said = self.session_id if self.program is None else self.program.id or self.session_id
+        return said or self.lineage
 
     @property
     def program_key(self) -> tuple[str, str]:
@@ -218,6 +223,8 @@ class Decision:
     explanation: Explanation | None = None
     priority: int | None = None
     """For an engine that schedules by priority: lower is earlier. None: it is told nothing."""
+    fallbacks: tuple[ReplicaSpec, ...] = ()
+    """The next best, best first. Nothing is counted for them."""
 
 
 class RefusalReason(StrEnum):
@@ -248,3 +255,5 @@ class Ticket:
     decision: Decision | None = None
     refusal: Refusal | None = None
     dispatched_s: float | None = None
+    is_warm_up: bool = False
+    """Nobody asked for it: it only brings the prompt back into a cache."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from router.core.bounds import Bounds
-from router.core.flow import Flow, FlowObserver, ReplicaMemory, Restless, Waiting
+from router.core.flow import Flow, FlowObserver, Memories, Restless, Waiting
 from router.core.held import Held
 from router.core.histogram import Histogram
 from router.core.queue import Queue
@@ -27,7 +27,7 @@ class WaitingRoom:
         self,
         flow: Flow,
         try_to_leave: TryToLeave,
-        memories: Callable[[], Sequence[ReplicaMemory]],
+        memories: Memories,
         refuse: Refuse = refuse,
         first_observer: FlowObserver | None = None,
     ) -> None:
@@ -39,11 +39,11 @@ class WaitingRoom:
         self._try_to_leave = try_to_leave
         self._refuse = refuse
         self._memories = memories
-        self._admission = flow.admission
+        self.admission = flow.admission
         self._observers = flow.observers if first_observer is None else [first_observer, *flow.observers]
         self._restless = flow.order if isinstance(flow.order, Restless) else None
         self._queue = Queue(flow.order)
-        self._held = Held(flow.order)
+        self.held = Held(flow.order)
         self._come: dict[Ticket, Waiting] = {}
         """Who came since the last `leave`. Whoever is alone then need not be ranked."""
         self._waiting: dict[Ticket, Waiting] = {}
@@ -57,11 +57,11 @@ class WaitingRoom:
     def enter(self, waiting: Waiting, now: float) -> None:
         for observer in self._observers:
             observer.submitted(waiting, now)
-        if self._admission is None or self._admission.enter(waiting, self._memories(), now):
+        if self.admission is None or self.admission.enter(waiting, self._memories(), now):
             self._come[waiting.ticket] = waiting
         else:
             waiting.held = True
-            self._held.put(waiting, now)
+            self.held.put(waiting, now)
             self._waiting[waiting.ticket] = waiting
             self._newcomers.append(waiting)
 
@@ -71,11 +71,11 @@ class WaitingRoom:
         return leaving + self._turn_away(now) if self._waiting or self._newcomers else leaving
 
     def _let_go(self, now: float) -> list[Ticket]:
-        if self._admission is not None:
-            if self._held:
+        if self.admission is not None:
+            if self.held:
                 self._rank_again(now)
-            for waiting in self._admission.release(self._held, self._memories(), now):
-                self._held.remove(waiting)
+            for waiting in self.admission.release(self.held, self._memories, now):
+                self.held.remove(waiting)
                 self._queue.put(waiting, now)
         come, self._come = self._come, {}
         if len(come) == 1 and not self._queue:
@@ -113,7 +113,7 @@ class WaitingRoom:
     def next_wakeup(self) -> float | None:
         """When to call `leave` again if nothing happens."""
         overdue_s = self.bounds.next_overdue_s()
-        release_s = None if self._admission is None else self._admission.next_wakeup()
+        release_s = None if self.admission is None else self.admission.next_wakeup()
         return min((time_s for time_s in (overdue_s, release_s) if time_s is not None), default=None)
 
     def _leave_in_order(self, now: float) -> list[Ticket]:
@@ -138,7 +138,7 @@ class WaitingRoom:
         """What happened may have changed the places of those who wait."""
         if self._restless is not None and (moved := self._restless.moved(now)):
             self._queue.rank_again(moved, now)
-            self._held.rank_again(moved, now)
+            self.held.rank_again(moved, now)
 
     def _count(self, waiting: Waiting, now: float) -> None:
         if waiting.ticket.decision is None:
@@ -167,9 +167,9 @@ class WaitingRoom:
     def _remove(self, waiting: Waiting) -> None:
         """From the queue, or from those whom the admission holds."""
         self.bounds.forget(waiting)
-        if not self._queue.remove(waiting) and self._admission is not None:
-            self._held.remove(waiting)
-            self._admission.withdraw(waiting)
+        if not self._queue.remove(waiting) and self.admission is not None:
+            self.held.remove(waiting)
+            self.admission.withdraw(waiting)
 
     def _tell_left(self, waiting: Waiting, now: float) -> None:
         for observer in self._observers:

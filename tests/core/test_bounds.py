@@ -38,7 +38,7 @@ class Hall:
         self.held.append(waiting)
         return False
 
-    def release(self, held, replicas, now):
+    def release(self, held, memories, now):
         return []
 
     def withdraw(self, waiting):

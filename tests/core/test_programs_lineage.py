@@ -23,6 +23,10 @@ def join(*parts):
     return np.concatenate(parts)
 
 
+def trail(tokens, tenant="", model="m", media=()):
+    return trail_of(Prompt(tokens, media=media), hash_blocks(tokens, BLOCK, 0, media), BLOCK, tenant, model)
+
+
 class Agents:
     """Sends prompts to a lineage, one every ten seconds if not said otherwise."""
 
@@ -32,8 +36,7 @@ class Agents:
 
     def send(self, tokens, after_s=10.0, tenant="", model="m", media=()):
         self.now += after_s
-        hashes = hash_blocks(tokens, BLOCK, 0, media)
-        return self.lineage.remember(trail_of(Prompt(tokens, media=media), hashes, BLOCK, tenant, model), self.now)
+        return self.lineage.remember(trail(tokens, tenant, model, media), self.now)
 
 
 @pytest.fixture
@@ -213,12 +216,11 @@ def test_tenants_and_models_have_nothing_in_common(agents, other):
 
 def test_to_look_changes_nothing(agents):
     task = join(HEAD, text("task", 300))
-    trail = trail_of(Prompt(task), hash_blocks(task, BLOCK, 0), BLOCK, "", "m")
-    assert agents.lineage.find(trail, 0.0).relation is Relation.NEW
+    assert agents.lineage.find(trail(task), 0.0).relation is Relation.NEW
     assert (len(agents.lineage), agents.lineage.marks) == (0, 0)
     first = agents.send(task)
     for _ in range(3):
-        kin = agents.lineage.find(trail, 60.0)
+        kin = agents.lineage.find(trail(task), 60.0)
         assert (kin.program, kin.repeats) == (first.program, 1)
 
 
@@ -234,6 +236,40 @@ def test_idle_programs_are_forgotten_with_all_their_marks():
     assert len(agents.lineage) == 1
     assert agents.lineage.expire(agents.now + 100.0) == 1
     assert (agents.lineage.marks, agents.lineage.bytes, agents.lineage.stats.expired) == (0, 0, 2)
+
+
+def test_thousands_of_programs_that_are_idle_at_once_go_a_few_at_a_time():
+    agents = Agents(idle_s=100.0)
+    for number in range(1_000):
+        agents.send(text(f"{number}", 64), after_s=0.0)
+    expired = []
+    while len(agents.lineage):
+        before = agents.lineage.marks
+        expired.append(agents.lineage.expire(agents.now + 101.0))
+        assert before - agents.lineage.marks <= 64 * 5, "a prompt of four blocks leaves five marks"
+    assert (sum(expired), max(expired)) == (1_000, 64)
+    agents.lineage.expire(agents.now + 101.0)
+    assert (agents.lineage.marks, agents.lineage.bytes) == (0, 0)
+
+
+def test_the_marks_of_a_long_program_go_a_few_at_a_time_and_are_nobodys_meanwhile():
+    agents = Agents(idle_s=100.0)
+    talk = text("task", 64)
+    for turn in range(1_000):
+        first = agents.send(talk, after_s=1.0)
+        talk = join(talk, text(f"turn {turn}", 16))
+    marks = agents.lineage.marks
+    assert agents.lineage.expire(agents.now + 101.0) == 1
+    assert len(agents.lineage) == 0
+    assert marks / 2 < agents.lineage.marks < marks
+    assert agents.lineage.find(trail(talk), agents.now).relation is Relation.NEW
+    kin = agents.send(talk, after_s=101.0)
+    assert (kin.relation, kin.program == first.program) == (Relation.NEW, False)
+    for _ in range(4):
+        agents.lineage.expire(agents.now)
+    assert agents.send(join(talk, text("goes on", 100))).program == kin.program
+    agents.lineage.forget("", kin.program)
+    assert agents.lineage.marks == 0
 
 
 def test_a_program_that_is_over_is_forgotten(agents):

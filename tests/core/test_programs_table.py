@@ -149,14 +149,11 @@ def test_deadlines_and_priorities():
     assert (program.deadline_s, program.priority, program.kind) == (64.0, 5, "k")
 
 
-def test_a_sub_agent_knows_its_parent_of_the_same_tenant():
+def test_a_sub_agent_is_shown_with_its_parent():
     world = World()
-    parent = world.come("a").program
     child = world.come("a", program="child", parent="p").program
-    stranger = world.come("a", program="child", parent="p", tenant="x").program
-    assert world.table.parent_of(child) is parent
-    assert world.table.parent_of(stranger) is None
-    assert world.table.parent_of(parent) is None
+    world.come("b", program="child")
+    assert summarise(child, world.now)["parent"] == "p"
 
 
 def test_what_was_attained():

@@ -33,7 +33,9 @@ def test_a_conversation_that_nobody_named_is_one_program():
         house.now += 5
         content.append((f"turn {turn}", 300))
     house.ask(prompt(("another", 500)))
-    assert sorted(program.calls for program in house.router.programs.table) == [1, 3]
+    assert [program.calls for program in house.router.programs.table] == [3]
+    house.ask(prompt(("another", 500), ("goes on", 300)))
+    assert [program.calls for program in house.router.programs.table] == [3, 2]
 
 
 def test_a_session_is_a_program_and_needs_no_lineage():

@@ -205,6 +205,18 @@ def test_a_request_may_name_its_profile():
     assert house.ask(profile="no such", explain=True).decision.explanation.profile == "default"
 
 
+@pytest.mark.parametrize(("asked", "named"), [(0, []), (1, ["r2"]), (9, ["r2", "r0"])])
+def test_the_next_best_are_named_best_first_and_nothing_is_counted_for_them(asked, named):
+    house = House(3)
+    content = prompt(("system", 256))
+    house.stored("r1", content)
+    house.stored("r2", prompt(("system", 128)))
+    ticket = house.ask(content, fallbacks=asked)
+    assert ticket.decision.replica.name == "r1"
+    assert [spec.name for spec in ticket.decision.fallbacks] == named
+    assert (house.router.in_flight, house.router.load.queued.sum()) == (1, 1)
+
+
 def test_equal_facts_give_equal_decisions():
     def story():
         house = House(5)

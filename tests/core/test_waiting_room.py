@@ -46,7 +46,7 @@ class Anteroom:
         self.held.append(waiting)
         return False
 
-    def release(self, held, replicas, now):
+    def release(self, held, memories, now):
         if not self.opened:
             return []
         for waiting in self.held:

@@ -133,3 +133,18 @@ def test_whoever_leaves_has_the_highest_score(events):
             assert expected["", left] == pytest.approx(max(expected.values()))
         if tokens % 2 and running[0].ticket.dispatched_s is not None:
             desk.end(running.pop(0), completion_tokens=tokens)
+
+
+def test_of_many_queues_scores_are_told_anew_once_in_so_many_events_and_then_all_of_them():
+    order = LeastAttainedService()
+    desk = Desk(Flow(order))
+    served(desk, "rich", 1000)
+    for program in ("rich", *map(str, range(600))):
+        desk.submit(program)
+    assert len(order.moved(desk.now)) == 601
+    told = []
+    for number in range(3):
+        desk.submit(f"late {number}")
+        told.append(len(order.moved(desk.now)))
+    assert told == [0, 0, 3]
+    assert desk.poll(places=len(desk))[-1] == "rich"

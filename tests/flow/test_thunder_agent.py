@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flow.admission.thunder_agent import ThunderAgent
-from router.core.flow import Flow, ReplicaMemory
+from flow.admission.thunder_programs import BUFFER_TOKENS
+from router.core.flow import Flow, OnReplica, ReplicaMemory
+from router.core.types import Outcome
 
 
 def desk_of(*capacities_tokens, used_tokens=float("inf"), **settings):
@@ -201,9 +203,33 @@ def test_programs_are_forgotten_but_for_those_under_way(bound):
         each = desk.submit(f"p{number}", tokens=10)
         desk.poll()
         desk.end(each)
-    programs = desk._room._admission._programs
+    programs = desk._room.admission._programs
     assert len(programs) <= 13
     assert programs.find(working.request.program_key) is not None
+
+
+def test_a_request_that_names_no_program_is_forgotten_when_it_ends_however_it_ends():
+    desk = desk_of(1000)
+    first, second = desk.submit(tokens=400), desk.submit(tokens=300)
+    held = desk.submit(tokens=500)
+    assert len(desk.poll()) == 2
+    desk.end(first)
+    desk.end(second, outcome=Outcome.FAILED)
+    desk.submit("named", tokens=100)
+    desk.withdraw(held)
+    programs = desk._room.admission._programs
+    assert [each.key for each in programs.paused.values()] == [("", "named")]
+    assert (len(programs), programs.active_tokens("r0")) == (1, 0)
+
+
+def test_it_tells_who_is_in_for_metrics():
+    desk = desk_of(2000)
+    resting = desk.submit("rests", tokens=400)
+    desk.submit("runs", tokens=300)
+    desk.submit("too long", tokens=2000)
+    desk.poll()
+    desk.end(resting, completion_tokens=50)
+    assert desk._room.admission.on_replicas() == [OnReplica("r0", 2, 1, 750)]
 
 
 EVENTS = st.lists(
@@ -240,9 +266,12 @@ def test_nobody_is_held_for_ever_and_books_balance(events):
         desk.now += 5
         let_go()
     assert not waiting
-    programs = desk._room._admission._programs
+    programs = desk._room.admission._programs
     for replica in desk.memories:
         active = list(programs.active_on(replica.name))
         assert programs.active_tokens(replica.name) == sum(each.tokens for each in active)
+        staying = [each.tokens + BUFFER_TOKENS for each in active if not each.marked]
+        shared_tokens = programs._shared_tokens.get(replica.name, 0.0)
+        assert programs.room_tokens(replica) == replica.capacity_tokens + shared_tokens - sum(staying)
         assert all(each.replica == replica.name and not each.paused for each in active)
     assert all(each.paused and not each.replica for each in programs.paused.values())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flow.admission.working_set import WorkingSet
-from router.core.flow import Fcfs, Order, ReplicaMemory, Waiting
+from router.core.flow import Fcfs, OnReplica, Order, ReplicaMemory, Waiting
 from router.core.held import Held
 from router.core.prefix import Chain
 from router.core.types import Decision, Outcome, ReplicaSpec, Usage
@@ -56,7 +56,7 @@ class Door:
         return each
 
     def poll(self) -> list[Waiting]:
-        released = self.admission.release(self.ranked, self.replicas, self.now)
+        released = self.admission.release(self.ranked, lambda: self.replicas, self.now)
         for each in released:
             self.held.remove(each)
             self.ranked.remove(each)
@@ -272,6 +272,19 @@ def test_nothing_is_left_of_a_held_request_that_is_withdrawn():
     door.end(first)
     assert door.poll() == []
     assert (door.admission.next_wakeup(), len(door.admission._members)) == (None, 0)
+
+
+def test_it_tells_who_is_in_for_metrics():
+    """Two branches of one program and a call of another, of 8, 8 and 4 stretches with 4 in common, and answers."""
+    door = Door(100_000)
+    branches = [door.submit("a", ("root", 4), (branch, 4)) for branch in ("left", "right")]
+    door.submit("b", ("b", 4))
+    door.end(branches[0])
+    assert door.admission.on_replicas() == [OnReplica("r0", 2, 1, 16 * STRETCH + 3 * 256)]
+    for each in list(door.running):
+        door.end(each)
+    door.end(door.submit("c", ("c", 1), final=True))
+    assert door.admission.on_replicas() == [OnReplica("r0", 2, 3, 17 * STRETCH + 4 * 256)]
 
 
 def wanted_tokens(door: Door, replica: str) -> float:

@@ -31,7 +31,7 @@ class Estimator:
     def unseen(self, program: Program, kind: str) -> float:
         """Seconds of a call of that kind of which nothing else is known."""
         calls = program.history.calls(kind)
-        computed_tokens = calls.computed_tokens.value() if calls.known else _PRIOR_COMPUTED_TOKENS
+        computed_tokens = calls.usual_computed_tokens() if calls.known else _PRIOR_COMPUTED_TOKENS
         return self.rates.call_s(computed_tokens, self._usual_tokens(calls, None))
 
     def declared(self, step: Step, prompt_tokens: int | None, output_tokens: int | None) -> float:
@@ -40,7 +40,7 @@ class Estimator:
         step.usual_tokens = self._usual_tokens(calls, None)
         step.hinted_tokens = output_tokens
         step.output_tokens = _believed(step)
-        usual_tokens = calls.computed_tokens.value() if calls.known else _PRIOR_COMPUTED_TOKENS
+        usual_tokens = calls.usual_computed_tokens() if calls.known else _PRIOR_COMPUTED_TOKENS
         computed_tokens = usual_tokens if prompt_tokens is None else prompt_tokens * calls.computed_share()
         return self.rates.call_s(computed_tokens, step.output_tokens)
 
@@ -120,7 +120,7 @@ class Estimator:
         if max_tokens is None:
             return _PRIOR_OUTPUT_TOKENS
         share = self.history.output_share
-        return max_tokens * (share.value() if share.known else _PRIOR_OUTPUT_SHARE)
+        return max_tokens * (share.mean() if share.known else _PRIOR_OUTPUT_SHARE)
 
 
 def _believed(step: Step) -> float:

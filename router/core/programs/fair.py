@@ -35,15 +35,16 @@ class Holdings:
             self._amounts[tenant] = after
         else:
             self._amounts.pop(tenant, None)
-        if before.bit_length() != after.bit_length():
-            self._groups[before.bit_length()].pop(tenant, None)
+        bits_before, bits_after = before.bit_length(), after.bit_length()
+        if bits_before != bits_after:
+            self._groups[bits_before].pop(tenant, None)
             if after > 0:
-                self._groups[after.bit_length()][tenant] = None
+                self._groups[bits_after][tenant] = None
 
     def largest(self, rather: str) -> str:
         """A tenant that holds most: ``rather`` if it is among them. Raises LookupError when nobody holds anything."""
-        for group in reversed(self._groups):
-            if group:
+        for bits in range(self.total.bit_length(), 0, -1):
+            if group := self._groups[bits]:
                 return rather if rather in group else next(iter(group))
         raise LookupError("nobody holds anything")
 
@@ -85,7 +86,10 @@ class FairTable(Generic[V]):
     def put(self, key: Key, value: V, size_bytes: int = 0) -> None:
         """Enters a key that is not in the table, as the one used last. It may be too full then: see `surplus`."""
         self._values[key] = value
-        self._of_tenant.setdefault(key[0], OrderedDict())[key] = size_bytes
+        sizes = self._of_tenant.get(key[0])
+        if sizes is None:
+            sizes = self._of_tenant[key[0]] = OrderedDict()
+        sizes[key] = size_bytes
         self._counts.add(key[0], 1)
         self._bytes.add(key[0], size_bytes)
 

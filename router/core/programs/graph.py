@@ -87,28 +87,36 @@ def _follow(step: Step, hint: ProgramHint, now: float) -> float | None:
     """Sets what the step follows, its level and when it could have come. Returns the calls that were expected to be
     left on the longest path, itself not included; None: nobody knew."""
     program = step.program
-    _lose_edges(step)
+    if step.waits_for:
+        _lose_edges(step)
     if step.gathers is not None:
         program.contradicted += step.gathers.counted > 0
         joins.resolve(step)
-    named = [before for name in hint.after if (before := program.steps.get(name)) is not None and before is not step]
-    over = [before for before in named if before.ended_s is not None]
-    program.contradicted += len(named) - len(over)
+    over = _said_before(step, hint) if hint.after else []
     learn = len(over) == len(hint.after)
     if not over and step.ready_s is None and not step.declared:
         last = next(reversed(program.loose), None) or program.last_over
         learn = last is program.last_over and last in program.loose
         over = [last] if last is not None and last.ended_s is not None else []
     if over:
-        step.after = tuple(before.name for before in over)
-        step.level = max(step.level, 1 + max(before.level for before in over))
-        step.reach_s = max(step.reach_s, max(before.reach_s for before in over))
-        ready_s = max(before.ended_s for before in over if before.ended_s is not None)
-        step.ready_s = ready_s if step.ready_s is None else max(step.ready_s, ready_s)
+        step.after = tuple([before.name for before in over])
+    for before in over:
+        step.level = max(step.level, before.level + 1)
+        step.reach_s = max(step.reach_s, before.reach_s)
+        step.ready_s = max(step.ready_s or 0.0, before.ended_s or 0.0)
     if learn and step.ready_s is not None:
         program.history.waited(step.kind, now - step.ready_s)
         step.reach_s += now - step.ready_s
     return _carried(over)
+
+
+def _said_before(step: Step, hint: ProgramHint) -> list[Step]:
+    """The steps that it follows by its client's word, of those that are known and over."""
+    steps = step.program.steps
+    named = [before for name in hint.after if (before := steps.get(name)) is not None and before is not step]
+    over = [before for before in named if before.ended_s is not None]
+    step.program.contradicted += len(named) - len(over)
+    return over
 
 
 def _lose_edges(step: Step) -> None:

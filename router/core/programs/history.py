@@ -29,38 +29,52 @@ def kind_of(step_name: str) -> str:
 class Mean:
     """Of values that fade out."""
 
-    weight: float = 0.0
+    observations: float = 0.0
+    """How many values it rests on: all of the first ones, at most 1 / (1 - FADE) later."""
     sum: float = 0.0
 
     def add(self, value: float) -> None:
-        self.weight = self.weight * FADE + 1.0
+        self.observations = self.observations * FADE + 1.0
         self.sum = self.sum * FADE + value
 
     @property
     def known(self) -> bool:
-        return self.weight >= _FEW
+        return self.observations >= _FEW
 
-    def value(self) -> float:
-        return self.sum / self.weight if self.weight else 0.0
+    def mean(self) -> float:
+        """0 when there is no value."""
+        return self.sum / self.observations if self.observations else 0.0
 
 
 @dataclass(slots=True)
 class Calls:
     """Of one kind of step, or of all steps in a wider circle."""
 
-    output_tokens: Sketch = field(default_factory=Sketch)
-    prompt_tokens: Mean = field(default_factory=Mean)
-    computed_tokens: Mean = field(default_factory=Mean)
+    ended: float = 0.0
+    """Those that ended well, older ones fading out, ..."""
+    prompt_tokens: float = 0.0
+    """... the sum of their prompt tokens, ..."""
+    computed_tokens: float = 0.0
+    """... and of those that no cache had."""
+    output_tokens: Mean = field(default_factory=Mean)
     wait_s: Sketch = field(default_factory=Sketch)
     """From the end of what a step came after to its coming."""
 
+    def add(self, prompt_tokens: int, computed_tokens: int) -> None:
+        self.ended = self.ended * FADE + 1.0
+        self.prompt_tokens = self.prompt_tokens * FADE + prompt_tokens
+        self.computed_tokens = self.computed_tokens * FADE + computed_tokens
+
     @property
     def known(self) -> bool:
-        return self.computed_tokens.known
+        return self.ended >= _FEW
+
+    def usual_computed_tokens(self) -> float:
+        return self.computed_tokens / self.ended
 
     def computed_share(self) -> float:
         """Of prompt tokens, those that no cache had."""
-        return self.computed_tokens.sum / self.prompt_tokens.sum if self.prompt_tokens.sum else 1.0
+        return self.computed_tokens / self.prompt_tokens if self.prompt_tokens else 1.0
 
 
 @dataclass(slots=True)
@@ -98,28 +112,27 @@ class ClassHistory:
 
     def breadth(self) -> float:
         """Calls per call on the longest path, at least 1: that, until more is known."""
-        return max((self.levels.weight + _FEW) / (self.levels.sum + _FEW), 1.0)
+        return max((self.levels.observations + _FEW) / (self.levels.sum + _FEW), 1.0)
 
     def level_s(self) -> float | None:
         """Seconds by which a program's longest path grows with each of its calls: waits, and the slowest of those that
         run side by side. None: too little was seen."""
         if self.levels.sum < _FEW or not self.reaches_s.known:
             return None
-        return self.reaches_s.value() / self.levels.value()
+        return self.reaches_s.mean() / self.levels.mean()
 
     def hint_trust(self) -> float:
         """How much of what clients say of output lengths is believed, from 0 to 1, the rest being what is usual: by
         how far off either was, in logarithms."""
         if not self.hint_errors.known:
             return 1.0
-        own, hinted = self.own_errors.value() ** 2, self.hint_errors.value() ** 2
+        own, hinted = self.own_errors.mean() ** 2, self.hint_errors.mean() ** 2
         return own / (own + hinted) if hinted else 1.0
 
     def called(self, kind: str, prompt_tokens: int, computed_tokens: int, output_tokens: int | None) -> None:
         """A step of that kind ended well."""
         for calls in (self._kind(kind), self.all, self.everyone):
-            calls.prompt_tokens.add(prompt_tokens)
-            calls.computed_tokens.add(computed_tokens)
+            calls.add(prompt_tokens, computed_tokens)
             if output_tokens is not None:
                 calls.output_tokens.add(output_tokens)
 

@@ -8,6 +8,7 @@ further; as they go on, their class's figures do.
 from __future__ import annotations
 
 from bisect import bisect_right
+from operator import mul
 
 from router.core.programs.sketch import FADE
 
@@ -25,6 +26,8 @@ def _starts() -> tuple[int, ...]:
 
 _STARTS = _starts()
 _WIDTHS = tuple(after - start for start, after in zip(_STARTS, (*_STARTS[1:], _STARTS[-1] + 1), strict=True))
+_WORTHS = tuple(1 + (before - 1) / 2 + (width - 1) / 2 for before, width in zip((1, *_WIDTHS), _WIDTHS, strict=False))
+"""Calls that a program makes in a bucket and half of those around it, as weights fall in straight lines in between."""
 _HEAVIEST = 1e12
 
 
@@ -66,10 +69,9 @@ class Lengths:
         if reached[0] <= 0.0:
             return 0.0
         rest = _STARTS[bucket] + _WIDTHS[bucket] - 1 - calls
-        later = rest * (reached[0] + reached[1]) / 2
-        for here, beyond, width in zip(reached[1:], reached[2:], _WIDTHS[bucket + 1 :], strict=False):
-            later += here + (width - 1) * (here + beyond) / 2
-        return later / reached[0]
+        here = rest * (reached[0] + reached[1]) / 2
+        later: float = sum(map(mul, reached[1:], _WORTHS[bucket + 1 :])) - reached[1] * (_WIDTHS[bucket] - 1) / 2
+        return (here + later) / reached[0]
 
     def quantile_after(self, calls: int, share: float) -> int:
         """Calls that ``share`` of the programs which made ``calls`` do not exceed from there on."""

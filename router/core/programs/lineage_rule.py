@@ -23,10 +23,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.programs.lineage_marks import END, Entries, Found
 from router.core.programs.lineage_trail import Trail
+
+if TYPE_CHECKING:
+    from router.core.programs.newcomer import Newcomer
 
 
 class Relation(StrEnum):
@@ -117,6 +120,8 @@ class KnownProgram:
     """Number of the step that came last; 0: it was not remembered."""
     repeats: int = 0
     """How often that has come again since."""
+    first: Newcomer | None = None
+    """Its first call, until that is a step."""
 
     def step(self, number: int) -> KnownStep | None:
         """None for 0."""

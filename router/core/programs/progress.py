@@ -65,6 +65,17 @@ def _since(then_s: float | None, now: float) -> float:
     return 0.0 if then_s is None else now - then_s
 
 
+def spent(prompt_tokens: int, cached_tokens: int, usage: Usage | None) -> tuple[int, int, int]:
+    """Prompt, cached and answer tokens: what the replica says, else what was expected, and 0 for the answer."""
+    if usage is None:
+        return prompt_tokens, cached_tokens, 0
+    return (
+        prompt_tokens if usage.prompt_tokens is None else usage.prompt_tokens,
+        cached_tokens if usage.cached_tokens is None else usage.cached_tokens,
+        usage.completion_tokens or 0,
+    )
+
+
 def _reach(step: Step, now: float) -> None:
     """The longest path so far grows. What is to follow is judged by what followed: first steps do not count."""
     program = step.program
@@ -77,11 +88,7 @@ def _reach(step: Step, now: float) -> None:
 
 def _account(step: Step, usage: Usage | None) -> None:
     program = step.program
-    if usage is not None and usage.prompt_tokens is not None:
-        step.prompt_tokens = usage.prompt_tokens
-    if usage is not None and usage.cached_tokens is not None:
-        step.cached_tokens = usage.cached_tokens
-    answered = 0 if usage is None or usage.completion_tokens is None else usage.completion_tokens
+    step.prompt_tokens, step.cached_tokens, answered = spent(step.prompt_tokens, step.cached_tokens, usage)
     step.output_tokens = float(answered)
     program.computed_tokens += max(step.prompt_tokens - step.cached_tokens, 0)
     program.cached_tokens += step.cached_tokens

@@ -26,12 +26,20 @@ class Sent:
         self._repeats = 0
         """How often the last prompt has come again in a row."""
 
+    def begin(self, blocks: int, last_hash: int) -> None:
+        """The first prompt was sent: so many blocks, the last of them with this hash."""
+        self._keep(blocks, last_hash)
+
     def note(self, hashes: Hashes) -> int:
         """A prompt with these block hashes is sent. Returns how many of its first blocks were sent before."""
         known, size = 0, len(hashes)
+        depth = here = 0
         for blocks, end in zip(self._blocks, self._hashes, strict=True):
-            if known < blocks <= size and int(hashes[blocks - 1]) == end:
-                known = blocks
+            if known < blocks <= size:
+                if blocks != depth:
+                    depth, here = blocks, hashes.item(blocks - 1)
+                if here == end:
+                    known = blocks
         if size and known < size:
             self._keep(size, int(hashes[-1]))
         return known

@@ -103,10 +103,6 @@ class ProgramTable:
         """A tenant's programs, but for single requests; most recently active first."""
         return (program for program in self._programs.of(tenant) if program.kind != SINGLE)
 
-    def parent_of(self, program: Program) -> Program | None:
-        """The program that spawned it."""
-        return self.get((program.key[0], program.parent)) if program.parent else None
-
     def observe(self, request: Request, now: float) -> Step:
         """A request came: the step that it is, of a program that may be new, with all that the client says of it."""
         hint = request.program
@@ -221,6 +217,8 @@ class ProgramTable:
     def _quiet(self, program: Program, now: float) -> None:
         """A call of the program is over: perhaps the program is."""
         if self.get(program.key) is not program:
+            if not program.open:
+                program.dissolve()
             return
         program.last_seen_s = now
         self._programs.use(program.key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from math import inf
 
 from router.core.flow import Waiting
@@ -11,13 +10,14 @@ from router.core.programs.budgets import Budgets
 from router.core.programs.declare import Declaration
 from router.core.programs.fair import Key
 from router.core.programs.lineage import Lineage
-from router.core.programs.lineage_rule import LineageLimits
+from router.core.programs.lineage_rule import LineageLimits, Relation
 from router.core.programs.lineage_trail import trail_of, whole_key
+from router.core.programs.newcomer import Newcomer, newcomer
 from router.core.programs.program import Program
 from router.core.programs.step import State, Step
 from router.core.programs.table import ProgramTable, TableLimits
 from router.core.programs.tally import OTHERS
-from router.core.types import Hashes, Outcome, ProgramHint, Refusal, Ticket, Usage
+from router.core.types import Hashes, Outcome, Refusal, Ticket, Usage
 
 _EXPIRY_INTERVAL_S = 0.01
 
@@ -41,13 +41,13 @@ class Programs:
         self.tenant_tokens = dict.fromkeys((*tenants, OTHERS), 0)
         """Tokens that replicas computed, prompts and answers."""
         self._expires_s = -inf
-        self._steps: dict[Ticket, Step] = {}
-        """Of requests that wait or run."""
+        self._under_way: dict[Ticket, Step | Newcomer] = {}
+        """Requests that wait or run."""
 
     @property
     def following(self) -> int:
         """Requests that wait or run."""
-        return len(self._steps)
+        return len(self._under_way)
 
     def admit(self, waiting: Waiting, now: float) -> Refusal | None:
         """Names the program of a request that comes. A refusal: it must not go on, and is not followed."""
@@ -64,7 +64,13 @@ class Programs:
         return refusal
 
     def submitted(self, waiting: Waiting, now: float) -> None:
-        step = waiting.step = self._steps[waiting.ticket] = self.table.observe(waiting.request, now)
+        if waiting.ticket in self._under_way:
+            waiting.look_up_step = self._step_of
+            return
+        request = waiting.request
+        if request.lineage:
+            self._first_call(request.program_key)
+        step = waiting.known_step = self._under_way[waiting.ticket] = self.table.observe(request, now)
         found = _hashes(waiting)
         if found is not None:
             step.resent_tokens = step.program.sent.note(found[0]) * found[1]
@@ -75,23 +81,37 @@ class Programs:
     def dispatched(self, waiting: Waiting, now: float) -> None:
         decision = waiting.ticket.decision
         cached_tokens = 0 if decision is None else decision.cached_tokens
-        self.table.dispatched(self._steps[waiting.ticket], cached_tokens, now)
+        known = self._under_way[waiting.ticket]
+        if isinstance(known, Newcomer):
+            known.dispatched(cached_tokens, now)
+        else:
+            self.table.dispatched(known, cached_tokens, now)
 
     def started(self, ticket: Ticket, now: float) -> None:
         """The first token of a streamed answer came."""
-        step = self._steps.get(ticket)
-        if step is not None:
-            self.table.started(step, now)
+        known = self._under_way.get(ticket)
+        if isinstance(known, Newcomer):
+            known.started(now)
+        elif known is not None:
+            self.table.started(known, now)
 
     def withdrawn(self, waiting: Waiting, now: float) -> None:
-        self.table.withdrawn(self._steps.pop(waiting.ticket), now)
+        known = self._under_way.pop(waiting.ticket)
+        if isinstance(known, Newcomer):
+            known.over(None, Outcome.CLIENT_GONE, now)
+        else:
+            self.table.withdrawn(known, now)
 
     def ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
-        step = self._steps.pop(ticket)
-        before = step.program.attained_tokens
-        self.table.ended(step, usage, outcome, now)
-        tenant = step.program.key[0]
-        self.tenant_tokens[tenant if tenant in self.tenant_tokens else OTHERS] += step.program.attained_tokens - before
+        known = self._under_way.pop(ticket)
+        if isinstance(known, Newcomer):
+            computed_tokens = known.over(usage, outcome, now)
+        else:
+            before = known.program.attained_tokens
+            self.table.ended(known, usage, outcome, now)
+            computed_tokens = known.program.attained_tokens - before
+        tenant = ticket.request.tenant
+        self.tenant_tokens[tenant if tenant in self.tenant_tokens else OTHERS] += computed_tokens
 
     def declare(self, key: Key, declaration: Declaration, now: float) -> Program:
         """Enters a declared graph. Raises DeclarationError when it is too large."""
@@ -117,13 +137,43 @@ class Programs:
         may send word by word."""
         request, found = waiting.request, _hashes(waiting)
         if self.lineage is None or request.prompt is None or found is None:
+            self._note(waiting, None, now)
             return False
         trail = trail_of(request.prompt, *found, request.tenant, waiting.model.base)
         kin = self.lineage.remember(trail, now)
-        if kin.program:
-            hint = request.program
-            request.program = ProgramHint(kin.program) if hint is None else replace(hint, id=kin.program)
+        request.lineage = kin.program
+        if kin.relation is Relation.NEW:
+            self._note(waiting, found[0], now)
         return kin.parent == 0
+
+    def _note(self, waiting: Waiting, hashes: Hashes | None, now: float) -> None:
+        """Nothing is known of what the request belongs to. Whoever has budgets must be counted all the same, and what a
+        client says of a call is for a step."""
+        request = waiting.request
+        if self._budgets is not None or request.program is not None:
+            return
+        known = self._under_way[waiting.ticket] = newcomer(waiting.ticket, hashes, now)
+        if self.lineage is not None and request.lineage:
+            self.lineage.keep_first(request.program_key, known)
+
+    def _step_of(self, waiting: Waiting) -> Step | None:
+        """Of one who was a newcomer when it came."""
+        known = self._under_way.get(waiting.ticket)
+        return self._step(known) if isinstance(known, Newcomer) else known
+
+    def _first_call(self, key: Key) -> None:
+        """A program that was inferred goes on: its first call is a step."""
+        first = None if self.lineage is None else self.lineage.take_first(key)
+        if first is not None:
+            self._step(first)
+
+    def _step(self, known: Newcomer) -> Step:
+        if self.lineage is not None:
+            self.lineage.take_first((known.tenant, known.lineage))
+        step = known.tell(self.table)
+        if known.ticket is not None:
+            self._under_way[known.ticket] = step
+        return step
 
 
 def _hashes(waiting: Waiting) -> tuple[Hashes, int] | None:
