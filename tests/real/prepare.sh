@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares this machine for `make test-real`: vLLM's CPU build in a virtual environment of its own, and two small models
+# Prepares this machine for `make test-real`: vLLM's CPU build in a virtual environment of its own, and three small models
 # with random weights. Needs the network, Python 3.11 or later and 3 GB of disk. May be run again: what is there stays.
 #
 #   WEFT_REAL  where all of it goes (default: ~/.cache/weft-real)
@@ -55,4 +55,5 @@ patch distributed/device_communicators/shm_broadcast.py 'StatelessProcessGroup, 
 
 make_model tiny
 make_model small --hidden 256 --layers 8
+make_model medium --hidden 512 --layers 12
 echo "prepared: $home"

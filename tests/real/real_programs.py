@@ -26,15 +26,33 @@ class Served:
     e2e_s: float
 
 
+class Prompts:
+    """Prompts of tokens. What the model really answered stands in those that repeat it."""
+
+    def __init__(self) -> None:
+        self._answers: dict[int, list[int]] = {}
+
+    def of(self, step: Step) -> list[int]:
+        return [token for part in step.parts for token in self._stream(part)[part.offset : part.offset + part.tokens]]
+
+    def heard(self, step: Step, answer: list[int]) -> None:
+        self._answers[step.answer_stream] = answer
+
+    def _stream(self, part: Part) -> list[int]:
+        """As much of the part's stream as it needs: the answer that was heard, or tokens that only its name decides."""
+        answer = self._answers.get(part.stream)
+        return answer or Random(part.stream).choices(_TOKEN_IDS, k=part.offset + part.tokens)
+
+
 class Player:
-    """Plays programs against one URL. What the model really answered stands in the prompts that repeat it."""
+    """Plays programs against one URL."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, model: str) -> None:
         self.served: list[Served] = []
         self._session = session
         self._url = f"{url}/v1/completions"
         self._model = model
-        self._answers: dict[int, list[int]] = {}
+        self._prompts = Prompts()
 
     async def play(self, programs: Iterable[Program]) -> None:
         began_s = time.perf_counter()
@@ -55,7 +73,7 @@ class Player:
     async def _ask(self, step: Step) -> None:
         body = {
             "model": self._model,
-            "prompt": self._prompt(step),
+            "prompt": self._prompts.of(step),
             "max_tokens": step.output_tokens,
             "ignore_eos": True,
             "temperature": 0,
@@ -71,28 +89,21 @@ class Player:
             chunks += [chunk async for chunk in response.content.iter_any()]
             ended_s = time.perf_counter()
         assert response.status == 200, chunks[0]
-        usage, answer = _read(b"".join(chunks))
+        usage, answer = read_answer(b"".join(chunks))
         assert len(answer) == step.output_tokens, (len(answer), step)
-        self._answers[step.answer_stream] = answer
+        self._prompts.heard(step, answer)
         cached_tokens = usage["prompt_tokens_details"]["cached_tokens"]
         self.served.append(Served(step.prompt_tokens, cached_tokens, first_s - sent_s, ended_s - sent_s))
 
-    def _prompt(self, step: Step) -> list[int]:
-        return [token for part in step.parts for token in self._stream(part)[part.offset : part.offset + part.tokens]]
 
-    def _stream(self, part: Part) -> list[int]:
-        """As much of the part's stream as it needs: the answer that was heard, or tokens that only its name decides."""
-        answer = self._answers.get(part.stream)
-        return answer or Random(part.stream).choices(_TOKEN_IDS, k=part.offset + part.tokens)
-
-
-def _read(stream: bytes) -> tuple[dict, list[int]]:
+def read_answer(stream: bytes) -> tuple[dict, list[int]]:
+    """Usage and token ids of a streamed answer."""
     usage: dict = {}
     answer: list[int] = []
     for line in stream.splitlines():
         if line.startswith(b"data: {"):
             event = json.loads(line.removeprefix(b"data: "))
             for choice in event["choices"]:
-                answer += choice["token_ids"] or ()
+                answer += choice.get("token_ids") or ()
             usage = event.get("usage") or usage
     return usage, answer

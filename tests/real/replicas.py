@@ -30,7 +30,7 @@ def model_directory(name: str) -> Path:
 
 
 def is_prepared() -> bool:
-    return VLLM.is_file() and all((model_directory(name) / ".made").is_file() for name in ("tiny", "small"))
+    return VLLM.is_file() and all((model_directory(name) / ".made").is_file() for name in ("tiny", "small", "medium"))
 
 
 def free_ports(count: int) -> list[int]:
