@@ -1,20 +1,18 @@
-"""Runs programs against a base URL over real HTTP, as an agent framework would, and measures each call."""
+"""Sends chat completions to a base URL over real HTTP, as an agent framework would, and measures each."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
 import msgspec
 
 from sim.demo.measure import Call
-from sim.demo.workload import Program, Stage, Turn
 
-ANSWER_TIMEOUT_S = 60.0
-"""Silence on a stream after which its call counts as failed."""
+ANSWER_TIMEOUT_S = 120.0
+"""Silence after which a call counts as failed, also while it waits in the router."""
 
 Message = dict[str, str]
 
@@ -58,38 +56,11 @@ class Client:
         self._url = f"{url}/v1/chat/completions"
         self._model = model
 
-    async def run(self, programs: Sequence[Program], on_call: Callable[[Call], None]) -> None:
-        """Start each program at its time and wait for all. ``on_call`` gets each call as it ends."""
-        async with asyncio.TaskGroup() as group:
-            for program in programs:
-                group.create_task(self._run_program(program, on_call))
-
-    async def _run_program(self, program: Program, on_call: Callable[[Call], None]) -> None:
-        """Stages in order. A program whose call fails ends there, as an agent would."""
-        conversation: list[Message] = [{"role": "system", "content": program.system}]
-        await asyncio.sleep(program.start_s)
-        for stage in program.stages:
-            await asyncio.sleep(stage.wait_s)
-            calls = await asyncio.gather(
-                *(self._reported(conversation, program.tools, turn, on_call) for turn in stage.turns)
-            )
-            if any(call.error for call in calls):
-                return
-            conversation += _best_exchange(stage, calls)
-
-    async def _reported(
-        self,
-        conversation: list[Message],
-        tools: Sequence[dict[str, Any]],
-        turn: Turn,
-        on_call: Callable[[Call], None],
+    async def chat(
+        self, messages: list[Message], tools: Sequence[dict[str, Any]], output_tokens: int, hints: Mapping[str, str]
     ) -> Call:
-        call = await self.chat([*conversation, _user(turn)], tools, turn.output_tokens)
-        on_call(call)
-        return call
-
-    async def chat(self, messages: list[Message], tools: Sequence[dict[str, Any]], output_tokens: int) -> Call:
-        """One streamed chat completion of exactly ``output_tokens``. What goes wrong is in ``Call.error``."""
+        """One streamed chat completion of exactly ``output_tokens``. ``hints``: more headers. What goes wrong is in
+        ``Call.error``."""
         body = {
             "model": self._model,
             "messages": messages,
@@ -101,21 +72,19 @@ class Client:
         if tools:
             body["tools"] = list(tools)
         try:
-            return await self._stream(msgspec.json.encode(body))
+            return await self._stream(msgspec.json.encode(body), {"content-type": "application/json", **hints})
         except (CallFailedError, aiohttp.ClientError, TimeoutError, ValueError, msgspec.DecodeError) as error:
             return Call(error=str(error) or type(error).__name__)
 
-    async def _stream(self, body: bytes) -> Call:
+    async def _stream(self, body: bytes, headers: dict[str, str]) -> Call:
         sent_s = time.perf_counter()
         ttft_s = None
         pieces: list[str] = []
         usage = None
-        headers = {"content-type": "application/json"}
         timeout = aiohttp.ClientTimeout(total=None, sock_read=ANSWER_TIMEOUT_S)
         async with self._http.post(self._url, data=body, headers=headers, timeout=timeout) as response:
             if response.status != 200:
                 raise CallFailedError(f"HTTP {response.status}: {(await response.text())[:300]}")
-            replica = response.headers.get("x-weft-replica", "")
             async for line in response.content:
                 if not line.startswith(b"data:"):
                     continue
@@ -136,19 +105,8 @@ class Client:
         if ttft_s is None or usage is None:
             raise CallFailedError("the stream had no text or no usage")
         return Call(
-            replica=replica,
             ttft_s=ttft_s,
-            e2e_s=time.perf_counter() - sent_s,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0,
             answer="".join(pieces),
         )
-
-
-def _user(turn: Turn) -> Message:
-    return {"role": "user", "content": turn.text}
-
-
-def _best_exchange(stage: Stage, calls: Sequence[Call]) -> list[Message]:
-    """What the conversation keeps of a stage."""
-    return [_user(stage.turns[stage.best]), {"role": "assistant", "content": calls[stage.best].answer}]

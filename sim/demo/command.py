@@ -1,4 +1,4 @@
-"""`weft demo`: agents on simulated replicas, routed by round robin and then by Weft's default profile."""
+"""`weft demo`: the same agents on simulated replicas behind a round robin, Weft, and Weft with program scheduling."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import click
 from rich.console import Console
 
 from sim.demo.fleet import FleetError
-from sim.demo.measure import summarise
 from sim.demo.run import Run, execute, planned_runs
 from sim.demo.view import result_table, shown
 from sim.demo.workload import Program, make_programs, peak_context_tokens
 from sim.engine.profile import load_profile
 
 ENGINE_PROFILE = "laptop-demo"
+FOOTNOTE = "completion: from an agent's start to the end of its last answer; again: what that agent had sent before"
 
 
 @click.command("demo")
@@ -29,9 +29,9 @@ ENGINE_PROFILE = "laptop-demo"
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.5, max=3600),
-    default=10.0,
+    default=4.0,
     show_default=True,
-    help="Agents start during this time, in each of the runs; the last ones take some 15 s more.",
+    help="Agents start during this time; the last ones end some 45 s later.",
 )
 @click.option("--replicas", type=click.IntRange(1, 16), default=4, show_default=True, help="The load grows with them.")
 @click.option(
@@ -41,10 +41,10 @@ ENGINE_PROFILE = "laptop-demo"
     help="Write the figures to this file as well.",
 )
 def command(seed: int, seconds: float, replicas: int, json_path: Path | None) -> None:
-    """Round robin against KV-aware routing on simulated replicas.
+    """Round robin, KV-aware routing and program scheduling on simulated replicas.
 
-    The same agents run twice, on fresh replicas each time, over real HTTP through `weft serve`. The replicas compute
-    nothing: they are a model of vLLM's scheduler and prefix cache with made-up step times.
+    The same agents run three times at once, over real HTTP, each time through a `weft serve` of their own. The replicas
+    compute nothing: they are a model of vLLM's scheduler and prefix cache with made-up step times.
     """
     if json_path and not json_path.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no directory {json_path.parent}", param_hint="--json")
@@ -60,15 +60,14 @@ def command(seed: int, seconds: float, replicas: int, json_path: Path | None) ->
         raise click.ClickException(str(error)) from error
     report(console, runs)
     if json_path:
-        figures = {run.key: asdict(summary) for run in runs if (summary := summarise(run.calls))}
+        figures = {run.way.key: asdict(summary) for run in runs if (summary := run.summary())}
         json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 async def _compare(console: Console, runs: Sequence[Run], programs: Sequence[Program]) -> None:
     with tempfile.TemporaryDirectory(prefix="weft-demo-") as directory:
         async with shown(console, runs):
-            for run in runs:
-                await execute(run, programs, ENGINE_PROFILE, Path(directory))
+            await execute(runs, programs, ENGINE_PROFILE, Path(directory))
 
 
 def _introduction(programs: Sequence[Program], replicas: int) -> str:
@@ -80,17 +79,19 @@ def _introduction(programs: Sequence[Program], replicas: int) -> str:
         f"{sum(program.calls for program in programs)} calls to simulated replicas.\n"
         f"Contexts alive at one time: about {round(peak_context_tokens(programs), -3):,} tokens; "
         f"KV cache: {replicas} x {capacity_tokens:,} tokens.\n"
-        f"They fit if each context stays on one replica, not if all of them go everywhere.\n"
     )
 
 
 def report(console: Console, runs: Sequence[Run]) -> None:
-    """The table, and what went wrong. Raises ClickException when a run has nothing to show."""
+    """The table, what its columns are, and what went wrong. Raises ClickException when a run has nothing to show."""
     for run in runs:
-        if summarise(run.calls) is None:
-            raise click.ClickException(f"no request was answered under {run.title}: {run.calls[0].error}")
+        if run.summary() is None:
+            raise click.ClickException(f"no request was answered under {run.way.title}: {run.calls[0].error}")
     console.print(result_table(runs))
+    for run in runs:
+        console.print(f"{run.way.title}: {run.way.line}", highlight=False, markup=False, soft_wrap=True)
+    console.print(FOOTNOTE, highlight=False, soft_wrap=True)
     for run in runs:
         errors = Counter(call.error for call in run.calls if call.error)
         for error, count in errors.most_common(3):
-            console.print(f"{run.title}: {count}x {error}", style="red", highlight=False, markup=False)
+            console.print(f"{run.way.title}: {count}x {error}", style="red", highlight=False, markup=False)

@@ -88,9 +88,9 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def running_fleet(
-    replicas: int, engine_profile: str, scheduling_profile: str, directory: Path
+    replicas: int, engine_profile: str, options: Sequence[str], directory: Path
 ) -> AsyncIterator[Fleet]:
-    """A fleet that is ready for requests. Logs go to ``directory``.
+    """A fleet that is ready for requests. ``options``: of the router. Logs go to ``directory``.
 
     Raises FleetError when a part does not get ready.
     """
@@ -99,12 +99,12 @@ async def running_fleet(
     replica_urls = [f"http://127.0.0.1:{port + number}" for number in range(replicas)]
     simulate = ["sim-replicas", f"--count={replicas}", f"--port={port}", f"--profile={engine_profile}"]
     simulate += ["--kv-events-port=0", "--kv-replay-port=0"]
-    serve = ["serve", f"--listen=127.0.0.1:{router_port}", f"--profile={scheduling_profile}"]
+    serve = ["serve", *options, f"--listen=127.0.0.1:{router_port}"]
     serve += [f"--tokenizer={MODEL_DIRECTORY}", *(f"--replica={url}" for url in replica_urls)]
     async with contextlib.AsyncExitStack() as stack:
         processes = []
         for name, command in (("the simulated replicas", simulate), ("the router", serve)):
-            process = await _start(name, command, directory / f"{scheduling_profile}-{command[0]}.log")
+            process = await _start(name, command, directory / f"{router_port}-{command[0]}.log")
             stack.push_async_callback(process.stop)
             processes.append(process)
         # Entered last, so that its connections are closed before those who serve them are stopped.

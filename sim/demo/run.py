@@ -1,4 +1,4 @@
-"""One way of routing under the demo's load: what is compared, and what is known of it so far."""
+"""The demo's runs: all ways of routing at once, each on a fleet of its own, and what is known of them so far."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from pathlib import Path
 
 import aiohttp
 
+from sim.demo.agents import run_programs
 from sim.demo.client import Client
 from sim.demo.fleet import Fleet, running_fleet
-from sim.demo.measure import Call
+from sim.demo.measure import Call, Summary, summarise
+from sim.demo.ways import COMPARED, Way
 from sim.demo.workload import Program
 
 LOAD_INTERVAL_S = 0.5
-
-COMPARED = (("round_robin", "round robin", "round-robin"), ("kv_aware", "KV-aware", "default"))
-"""Key, title and scheduling profile of each run, in order. The first is what the others are compared with."""
 
 _GAUGE = re.compile(r"^vllm:num_requests_(running|waiting)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
@@ -37,16 +36,15 @@ class Load:
 class Run:
     """Filled while it goes on; a view may read it at any time."""
 
-    key: str
-    title: str
-    profile: str
-    """Scheduling profile of the router."""
+    way: Way
     planned_calls: int
     replicas: int
     calls: list[Call] = field(default_factory=list)
+    programs_s: list[float] = field(default_factory=list)
+    """What each complete program took."""
     loads: list[Load] = field(init=False)
     started_s: float | None = None
-    """On the clock of ``time.perf_counter``; None until fleet and router are ready."""
+    """On the clock of ``time.perf_counter``; None until all fleets are ready."""
     ended_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -57,25 +55,42 @@ class Run:
             return 0.0
         return (self.ended_s or now_s) - self.started_s
 
+    def summary(self) -> Summary | None:
+        return summarise(self.calls, self.programs_s)
+
 
 def planned_runs(programs: Sequence[Program], replicas: int) -> list[Run]:
     calls = sum(program.calls for program in programs)
-    return [Run(key, title, profile, calls, replicas) for key, title, profile in COMPARED]
+    return [Run(way, calls, replicas) for way in COMPARED]
 
 
-async def execute(run: Run, programs: Sequence[Program], engine_profile: str, directory: Path) -> None:
-    """Run all programs against a fresh fleet. Raises FleetError when the fleet does not hold."""
-    async with running_fleet(run.replicas, engine_profile, run.profile, directory) as fleet:
-        client = Client(fleet.http, fleet.router_url, fleet.model)
-        watch = asyncio.create_task(_watch_loads(run, fleet))
-        run.started_s = time.perf_counter()
+async def execute(runs: Sequence[Run], programs: Sequence[Program], engine_profile: str, directory: Path) -> None:
+    """Run all programs against all fleets at the same time. Raises FleetError when one does not hold."""
+    async with contextlib.AsyncExitStack() as stack:
+        # One by one: the first router after an installation compiles its kernels, and the others find them.
+        fleets = [
+            await stack.enter_async_context(running_fleet(run.replicas, engine_profile, run.way.options, directory))
+            for run in runs
+        ]
         try:
-            await fleet.during(client.run(programs, run.calls.append))
-        finally:
-            run.ended_s = time.perf_counter()
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+            async with asyncio.TaskGroup() as group:
+                for run, fleet in zip(runs, fleets, strict=True):
+                    group.create_task(_execute(run, fleet, programs))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+
+async def _execute(run: Run, fleet: Fleet, programs: Sequence[Program]) -> None:
+    client = Client(fleet.http, fleet.router_url, fleet.model)
+    watch = asyncio.create_task(_watch_loads(run, fleet))
+    run.started_s = time.perf_counter()
+    try:
+        await fleet.during(run_programs(client, programs, run.calls.append, run.programs_s.append))
+    finally:
+        run.ended_s = time.perf_counter()
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
 
 
 async def _watch_loads(run: Run, fleet: Fleet) -> None:

@@ -1,16 +1,17 @@
 """The agents of the demo: programs of LLM calls as plain data, made from a seed.
 
 Two kinds, with the sizes of small coding agents (prompts of a few thousand tokens that grow by some hundred a turn,
-short answers) and tool waits cut short, so that a run takes half a minute:
+short answers) and tool waits cut short, so that a run takes less than a minute:
 
-- **ReAct sessions**: instructions and tool definitions that all sessions share, a task, then turn after turn of a short
-  answer, a tool wait and the tool's output. The context grows; each prompt repeats all before it.
+- **ReAct sessions**: instructions and tool definitions that all sessions share, an issue with the files that it names,
+  then turn after turn of a short answer, a tool wait and the tool's output. The context grows; each prompt repeats all
+  before it.
 - **Tree of thought**: a long problem, then levels of branches sent at the same instant on the same context, each level
   followed by an evaluation that goes on from the best branch.
 
-The load is one that a KV-aware router is made for: the contexts alive at one time are two to three times the KV memory
-of one replica, and fit into that of the fleet if each is kept in one place. If they fitted into every single replica,
-any router would do; if they exceeded the fleet, none could help much.
+They come in a burst, and the contexts alive at one time are more than one and a half times the KV memory of the whole
+fleet. Keeping each in one place is worth less then, as it is gone before its next turn; what helps is to run fewer at
+once. If all fitted into the fleet, a KV-aware router would do; if they fitted into every single replica, any would.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from typing import Any
 
 from sim.demo.text import INSTRUCTIONS, TOOLS, estimated_tokens, write
 
-AGENTS_PER_S = 0.65
+AGENTS_PER_S = 2.5
 """Programs that start per second and replica."""
 
 TREE_EVERY = 5
 """One program in this many is a tree of thought."""
 
-NOMINAL_TOKEN_S = 1 / 75
+LEVELS = 3
+"""Of a tree. Its agent knows that; how long a ReAct session gets, nobody does."""
+
+NOMINAL_TOKEN_S = 1 / 110
 """Time per output token of an engine with little to do."""
 
 
@@ -49,6 +53,10 @@ class Stage:
     """Time between the end of the stage before and this one: a tool runs, or the program thinks."""
     best: int = 0
     """The conversation goes on with this turn and its answer; the others are dropped."""
+    name: str = ""
+    """What the agent calls it, in its hints."""
+    remaining: int | None = None
+    """Stages that follow, where the agent knows it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,6 +64,8 @@ class Program:
     """One agent run: stages in order, each on what the stages before it left."""
 
     kind: str
+    name: str
+    """Unlike that of any other."""
     start_s: float
     system: str
     tools: tuple[dict[str, Any], ...]
@@ -93,9 +103,9 @@ def make_programs(seed: int, seconds: float, replicas: int) -> list[Program]:
         rng = random.Random(f"{seed}/{number}")
         start_s = (number + rng.random()) * distance_s
         if number % TREE_EVERY == TREE_EVERY // 2:
-            programs.append(_tree(rng, start_s, tree_system))
+            programs.append(_tree(rng, number, start_s, tree_system))
         else:
-            programs.append(_react(rng, start_s, react_system))
+            programs.append(_react(rng, number, start_s, react_system))
     return programs
 
 
@@ -108,30 +118,34 @@ def peak_context_tokens(programs: Sequence[Program]) -> int:
     )
 
 
-def _react(rng: random.Random, start_s: float, system: str) -> Program:
-    task = Stage((Turn("Task: " + write(rng, rng.randint(300, 900)), _answer_tokens(rng)),))
-    steps = [_after_tool(rng, _answer_tokens(rng)) for _ in range(rng.randint(4, 9))]
-    summary = _after_tool(rng, output_tokens=100)
-    return Program("react", start_s, system, TOOLS, (task, *steps, summary))
+def _react(rng: random.Random, number: int, start_s: float, system: str) -> Program:
+    issue = Turn("Issue: " + write(rng, rng.randint(2000, 4000)), _answer_tokens(rng))
+    steps = [_after_tool(rng, "act", _answer_tokens(rng)) for _ in range(rng.randint(3, 7))]
+    summary = _after_tool(rng, "sum up", output_tokens=100)
+    return Program("react", f"react-{number}", start_s, system, TOOLS, (Stage((issue,), name="look"), *steps, summary))
 
 
-def _after_tool(rng: random.Random, output_tokens: int) -> Stage:
+def _after_tool(rng: random.Random, name: str, output_tokens: int) -> Stage:
     wait_s = min(2.5, rng.lognormvariate(-0.8, 0.7))
-    observation_tokens = min(1500, int(rng.lognormvariate(5.9, 0.8)))
-    return Stage((Turn("Observation: " + write(rng, observation_tokens), output_tokens),), wait_s)
+    observation_tokens = min(1000, int(rng.lognormvariate(5.9, 0.8)))
+    return Stage((Turn("Observation: " + write(rng, observation_tokens), output_tokens),), wait_s, name=name)
 
 
 def _answer_tokens(rng: random.Random) -> int:
     return rng.randint(25, 75)
 
 
-def _tree(rng: random.Random, start_s: float, system: str) -> Program:
-    problem = Stage((Turn("Problem: " + write(rng, rng.randint(1500, 3000)), _answer_tokens(rng)),))
-    levels = [stage for _ in range(3) for stage in _level(rng)]
-    return Program("tree", start_s, system, (), (problem, *levels))
+def _tree(rng: random.Random, number: int, start_s: float, system: str) -> Program:
+    problem = Turn("Problem: " + write(rng, rng.randint(3000, 5000)), _answer_tokens(rng))
+    levels = [stage for level in range(LEVELS) for stage in _level(rng, 2 * (LEVELS - level))]
+    stages = Stage((problem,), name="read", remaining=2 * LEVELS), *levels
+    return Program("tree", f"tree-{number}", start_s, system, (), stages)
 
 
-def _level(rng: random.Random) -> tuple[Stage, Stage]:
+def _level(rng: random.Random, stages_left: int) -> tuple[Stage, Stage]:
     branches = tuple(Turn("Explore: " + write(rng, 30), _answer_tokens(rng)) for _ in range(5))
     evaluation = Turn("Evaluate this step: " + write(rng, 40), output_tokens=30)
-    return Stage(branches, best=rng.randrange(len(branches))), Stage((evaluation,))
+    return (
+        Stage(branches, best=rng.randrange(len(branches)), name="explore", remaining=stages_left - 1),
+        Stage((evaluation,), name="evaluate", remaining=stages_left - 2),
+    )

@@ -16,11 +16,16 @@ from rich.console import Console
 from sim.demo import command as demo
 from sim.demo.measure import Call
 from sim.demo.run import Run
+from sim.demo.ways import COMPARED
 from sim.demo.workload import Program, Stage, Turn
 
 LONG = "All of this is shared. " * 40
-STAGES = (Stage((Turn("First.", 3),)), Stage((Turn("Left.", 3), Turn("Right.", 3)), best=1), Stage((Turn("Last.", 3),)))
-TINY = [Program("react", 0.1 * number, LONG, (), STAGES) for number in range(3)]
+STAGES = (
+    Stage((Turn("First.", 3),), name="look"),
+    Stage((Turn("Left.", 3), Turn("Right.", 3)), best=1, name="explore"),
+    Stage((Turn("Last.", 3),), name="evaluate"),
+)
+TINY = [Program("react", f"react-{number}", 0.1 * number, LONG, (), STAGES) for number in range(3)]
 
 
 @pytest.fixture
@@ -32,17 +37,19 @@ def invoke(monkeypatch):
         signal.signal(number, handler)
 
 
-def test_the_whole_demo_compares_both_ways_of_routing(invoke, tmp_path):
+def test_the_whole_demo_compares_three_ways_of_routing(invoke, tmp_path):
     path = tmp_path / "figures.json"
     result = invoke("--replicas", "2", "--json", str(path))
     assert result.exit_code == 0, result.output
-    assert "round robin: starting 2 replicas and the router" in result.output
-    assert "time to first token, mean" in result.output
+    assert "starting 3 times 2 replicas and a router" in result.output
+    for way in COMPARED:
+        assert f"{way.title}: {way.line}" in result.output
     figures = json.loads(path.read_text())
-    assert list(figures) == ["round_robin", "kv_aware"]
+    assert list(figures) == ["round_robin", "kv_aware", "programs"]
     for figure in figures.values():
         assert (figure["requests"], figure["errors"]) == (12, 0)
-        assert 0.0 < figure["ttft_mean_s"] <= figure["e2e_mean_s"] <= figure["e2e_p95_s"]
+        assert figure["programs"] == 3
+        assert 0.0 < figure["ttft_mean_s"] <= figure["program_mean_s"] <= figure["program_p95_s"]
         assert figure["prefill_tokens_computed"] > 0
         assert 0.0 < figure["prefix_hit_rate"] < 1.0
 
@@ -62,7 +69,7 @@ def test_a_json_file_that_cannot_be_written_is_refused_at_once(invoke):
 
 
 def run_of(*calls):
-    run = Run("round_robin", "round robin", "round-robin", planned_calls=len(calls), replicas=1)
+    run = Run(COMPARED[0], planned_calls=len(calls), replicas=1)
     run.calls = list(calls)
     return run
 
@@ -83,10 +90,10 @@ def test_an_interrupt_stops_every_process():
     """SIGTERM, which the demo treats as Ctrl-C."""
     arguments = [sys.executable, "-m", "router.cli", "demo", "--seconds", "1", "--replicas", "1"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        while "0 s, 0/" not in process.stdout.readline():
+        while "0 s, answered of" not in process.stdout.readline():
             assert process.poll() is None
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        assert len(children) == 2
+        assert len(children) == 6
         process.send_signal(signal.SIGTERM)
         said = process.stdout.read()
     assert process.returncode == 1

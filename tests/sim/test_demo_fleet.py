@@ -8,8 +8,10 @@ from sim.demo.fleet import FleetError, free_port, running_fleet
 
 
 async def test_a_fleet_is_ready_notices_deaths_and_leaves_nothing_behind(tmp_path):
-    async with running_fleet(2, "laptop-demo", "default", tmp_path) as fleet:
+    async with running_fleet(2, "laptop-demo", ["--programs"], tmp_path) as fleet:
         assert fleet.model == "laptop-demo"
+        async with fleet.http.get(f"{fleet.router_url}/v1/programs") as response:
+            assert response.status == 200
         assert await fleet.during(asyncio.sleep(0, "done")) == "done"
         replicas, router = fleet.processes
         replicas.process.kill()
@@ -21,7 +23,7 @@ async def test_a_fleet_is_ready_notices_deaths_and_leaves_nothing_behind(tmp_pat
 
 async def test_a_router_that_does_not_start_is_an_error_with_its_last_words(tmp_path):
     with pytest.raises(FleetError, match=r"(?s)the router ended with exit code 2.*no profile 'of-dreams'"):
-        async with running_fleet(1, "laptop-demo", "of-dreams", tmp_path):
+        async with running_fleet(1, "laptop-demo", ["--profile=of-dreams"], tmp_path):
             pass
 
 
