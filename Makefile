@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-properties lint bench prepare-real test-real clean
+.PHONY: demo test test-properties test-deploy lint bench prepare-real test-real clean
 
 demo: $(VENV)/.installed
 	$(BIN)/weft demo
@@ -13,6 +13,11 @@ test: $(VENV)/.installed-dev
 # New random examples, 20 times as many.
 test-properties: $(VENV)/.installed-dev
 	$(BIN)/pytest --hypothesis-profile=explore tests/core tests/flow tests/scorers
+
+# The manifests and the chart, with Helm and Kubernetes' schemas.
+test-deploy: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[deploy]"
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -rs tests/kubernetes
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

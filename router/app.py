@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections import Counter
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import aiohttp
 
+from flow.warm_ups.warm_ups import WarmUps
 from router.admin.programs import PROGRAMS_PATH, ProgramsApi
 from router.admin.routes import local_routes
-from router.config import ConfigError, PromptConfig, WeftConfig
+from router.config import ConfigError, KubernetesConfig, PromptConfig, WeftConfig
 from router.core.index.prefix_index import warm_up
 from router.core.router import Router
-from router.core.types import Outcome
+from router.core.types import LoadReport, Outcome
 from router.dispatcher import Dispatcher
 from router.engine.context import EngineContext
 from router.engine.discovery.address import AddressError, ReplicaAddress, parse_address
 from router.engine.discovery.dns import DnsDiscovery
 from router.engine.discovery.file import FileDiscovery, ReplicasFileError, read_replicas_file
+from router.engine.discovery.kubernetes import KubernetesDiscovery
+from router.engine.discovery.kubernetes_api import Cluster, ClusterError, own_namespace, this_cluster
+from router.engine.discovery.kubernetes_pods import PodRules
+from router.engine.discovery.kubernetes_state import Wanted
 from router.engine.discovery.source import Discovery, StaticDiscovery
 from router.engine.health import HealthSettings
 from router.engine.member import EngineSettings
@@ -33,13 +40,17 @@ from router.engine.prompts.text import TextPrompts
 from router.engine.prompts.tokenizer import TokenizerError
 from router.engine.trouble import Troubles
 from router.feed import Feed
-from router.following import make_programs
+from router.following import make_programs, make_warm_ups
 from router.intake import Intake
 from router.profiles import make_profiles
 from router.proxy.listener import Listener
 from router.proxy.proxy import Proxy
 from router.queueing import identity_settings, make_flow
 from router.telemetry import Mishaps, Telemetry
+from router.warming import Warming
+
+if TYPE_CHECKING:
+    from router.picking import Picking
 
 ALL_OTHER_MODELS = "*"
 
@@ -53,8 +64,11 @@ class App:
         loop = asyncio.get_running_loop()
         self.troubles = Troubles(loop.time)
         profiles = make_profiles(config.profiles, config.default_profile)
-        self.router = Router(profiles, config.router, flow=make_flow(config), programs=make_programs(config))
-        sources = discoveries(config, self.troubles)
+        flow, programs, warm_ups = make_flow(config), make_programs(config), make_warm_ups(config)
+        if warm_ups is not None:
+            flow.watchers = (warm_ups,)
+        self.router = Router(profiles, config.router, flow=flow, programs=programs)
+        self.sources = discoveries(config, self.troubles)
         own_tokenizers = {model: prompt_source(f"models.{model}", each) for model, each in config.models.items()}
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         self.dispatcher = Dispatcher(self.router, loop.time, self._note)
@@ -62,29 +76,51 @@ class App:
         identity = identity_settings(config)
         self.intake = Intake(self.prompts, identity)
         self.proxy = Proxy(self.intake, self.dispatcher, config.limits, {})
-        feed = Feed(self.router, self.dispatcher.replicas_changed, self.proxy.priorities.forget)
+        self.warming = None if warm_ups is None else self._warming(warm_ups)
+        self.picking = self._picking(config)
+        feed = Feed(self.router, self.dispatcher.replicas_changed, self._down, self._reported)
         context = EngineContext(feed, self.session, loop.time, self.troubles)
-        self.members = Members(context, sources, _engine_settings(config))
-        telemetry = Telemetry(self.router, self.proxy.stats, self._mishaps(), config.tenants)
+        self.members = Members(context, self.sources, _engine_settings(config))
+        picking = None if self.picking is None else self.picking.metrics
+        telemetry = Telemetry(self.router, self.proxy.stats, self._mishaps(), config.tenants, picking, warm_ups)
         self.proxy.local_routes = local_routes(self.router, telemetry.render, int(time.time()))
         self.proxy.local_trees = {PROGRAMS_PATH: ProgramsApi(self.router.programs, identity, loop.time)}
         self.listener = Listener(self.proxy, config.listen)
+        self._has_proxy = config.listen != "none"
 
     async def __aenter__(self) -> App:
         try:
-            await self.listener.start()
-        except (OSError, ValueError) as error:
+            await self._listen()
+        except ConfigError:
+            if self.warming is not None:
+                await self.warming.close()
             await self.session.close()
-            raise ConfigError(f"listen: {error}") from error
+            raise
         self.members.start()
         return self
+
+    async def _listen(self) -> None:
+        """Raises ConfigError."""
+        if self._has_proxy:
+            try:
+                await self.listener.start()
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"listen: {error}") from error
+        if self.picking is not None:
+            try:
+                await self.picking.start()
+            except ConfigError:
+                await self.listener.drain()
+                raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Accepts nothing more, turns away who waits, lets running answers end, then stops."""
         self.dispatcher.drain()
-        await self.listener.drain()
+        if self.warming is not None:
+            await self.warming.close()
+        await asyncio.gather(self.listener.drain(), *([] if self.picking is None else [self.picking.stop()]))
         self.proxy.close()
         await self.members.stop()
         self.dispatcher.close()
@@ -95,6 +131,34 @@ class App:
 
     def _note(self, replica: str, outcome: Outcome) -> None:
         self.members.note(replica, outcome)
+        if self.warming is not None:
+            self.warming.look()
+
+    def _warming(self, warm_ups: WarmUps) -> Warming:
+        warm_ups.router = self.router
+        clock = asyncio.get_running_loop().time
+        warming = Warming(warm_ups, self.proxy, clock, self.dispatcher.replicas_changed)
+        self.proxy.routed = warming.keep
+        return warming
+
+    def _picking(self, config: WeftConfig) -> Picking | None:
+        """Who does not serve an Envoy needs no gRPC."""
+        if not config.extproc.listen:
+            return None
+        from router.picking import Picking
+
+        clock = asyncio.get_running_loop().time
+        shared = (self.intake, self.dispatcher, self.router.fleet, self.proxy.priorities)
+        return Picking(config, *shared, self._note, clock)
+
+    def _down(self, replica: str) -> None:
+        self.proxy.priorities.forget(replica)
+        if self.picking is not None:
+            self.picking.down(replica)
+
+    def _reported(self, replica: str, report: LoadReport) -> None:
+        if self.picking is not None:
+            self.picking.reported(replica, report)
 
     def _mishaps(self) -> Mishaps:
         return Mishaps(
@@ -162,9 +226,26 @@ def discoveries(config: WeftConfig, troubles: Troubles) -> list[Discovery]:
     for each in config.dns:
         port = None if each.record == "SRV" else each.port
         sources.append(DnsDiscovery(each.name, port, troubles, each.interval_s))
+    for position, section in enumerate(config.kubernetes):
+        try:
+            sources.append(_kubernetes(section, troubles))
+        except ClusterError as error:
+            raise ConfigError(f"{config.source}: kubernetes.{position}.{error}") from error
     if not sources:
-        raise ConfigError("no replicas: give --replica URL, or `replicas`, `replicas_file` or `dns` in the file")
+        ways = "`replicas`, `replicas_file`, `dns` or `kubernetes`"
+        raise ConfigError(f"no replicas: give --replica URL, or {ways} in the file")
     return sources
+
+
+def _kubernetes(section: KubernetesConfig, troubles: Troubles) -> KubernetesDiscovery:
+    """Raises ClusterError."""
+    if section.api:
+        cluster = Cluster(section.api.rstrip("/"), section.token_file, section.ca_file)
+    else:
+        cluster = this_cluster(os.environ)
+    wanted = Wanted(section.namespace or own_namespace(), section.selector, section.inference_pool, section.pool_group)
+    rules = PodRules(section.ports, section.scheme, section.events, section.replay, tuple(section.labels))
+    return KubernetesDiscovery(cluster, wanted, rules, troubles)
 
 
 def static_addresses(config: WeftConfig) -> list[ReplicaAddress]:

@@ -13,8 +13,9 @@ from router.config import ConfigError
 COMMANDS = {
     "serve": ("router.commands.serve", "Route OpenAI traffic to vLLM replicas."),
     "check": ("router.commands.check", "Validate a configuration and connect to each replica."),
+    "envoy-config": ("router.commands.envoy_config", "Print the configuration of an Envoy that asks Weft."),
     "warm-up": ("router.commands.warm_up", "Compile the kernels now rather than at the first start."),
-    "demo": ("sim.demo.command", "Round robin against KV-aware routing on simulated replicas."),
+    "demo": ("sim.demo.command", "Round robin, KV-aware routing and program scheduling on simulated replicas."),
     "bench": ("sim.bench.command", "Compare routing policies on simulated replicas."),
     "sim-replicas": ("sim.cli", "Serve simulated vLLM replicas."),
     "sim": ("sim.group", "Fit the engine model to a live replica: weft sim calibrate URL."),

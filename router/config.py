@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from re import fullmatch
+from types import UnionType
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -24,6 +25,7 @@ from pydantic import (
 )
 
 from router.core.router import RouterSettings
+from router.engine.discovery.address import make_address
 from router.proxy.limits import ProxyLimits
 
 
@@ -69,6 +71,41 @@ class DnsConfig(_Section):
     interval_s: float = Field(10.0, gt=0.0)
 
 
+class KubernetesConfig(_Section):
+    """Pods as replicas: those of a label selector, or of an InferencePool."""
+
+    namespace: str = ""
+    """Empty: Weft's own."""
+    selector: str = ""
+    """As kubectl takes it: ``app=vllm,tier in (gpu)``."""
+    inference_pool: str = ""
+    """The name of one; it names the pods and their ports."""
+    pool_group: Literal["inference.networking.k8s.io", "inference.networking.x-k8s.io"] = "inference.networking.k8s.io"
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)] | str, ...] = Field((8000,), min_length=1)
+    """Numbers, or names of container ports."""
+    scheme: Literal["http", "https"] = "http"
+    events: str = "auto"
+    """As in a replica's options, as is ``replay``."""
+    replay: str = ""
+    labels: list[str] = Field(default_factory=list)
+    """The pod labels that replicas get as labels."""
+    api: str = Field("", pattern=r"^($|https?://)")
+    """Of the API server. Empty: of the cluster that Weft runs in, with its service account's token and CA."""
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_pods(self) -> KubernetesConfig:
+        if bool(self.selector) == bool(self.inference_pool):
+            raise ValueError("give either `selector` or `inference_pool`")
+        if self.inference_pool and "ports" in self.model_fields_set:
+            raise ValueError("`ports` are the InferencePool's; allowed only with `selector`")
+        if not self.api and (self.token_file or self.ca_file):
+            raise ValueError("`token_file` and `ca_file` need `api`; without it the service account's are used")
+        make_address("http://pod", {"events": self.events, "replay": self.replay})
+        return self
+
+
 class EngineConfig(_Section):
     """How Weft watches its replicas."""
 
@@ -91,10 +128,10 @@ class PartConfig(_Section):
 class QueueConfig(_Section):
     """Who waits in the router, and who goes first."""
 
-    order: PartConfig = PartConfig(name="fcfs")
-    """A shipped order, an entry point of ``weft.orders``, or ``module:Class``."""
-    gate: PartConfig = PartConfig(name="none")
-    admission: PartConfig = PartConfig(name="none")
+    order: PartConfig | None = None
+    """A shipped order, an entry point of ``weft.orders``, or ``module:Class``. None: see `router.queueing`."""
+    gate: PartConfig | None = None
+    admission: PartConfig | None = None
     max_waiting: int | None = Field(default=4096, ge=0)
     """One more is refused with 503."""
     max_waiting_per_tenant: int | None = Field(default=None, ge=0)
@@ -110,6 +147,23 @@ class BudgetConfig(_Section):
     max_wall_s: float | None = Field(default=None, gt=0.0)
     max_calls: int | None = Field(default=None, ge=1)
     max_open_calls: int | None = Field(default=None, ge=1)
+
+
+class WarmUpConfig(_Section):
+    """Whether prefixes of programs in tool waits are put back into idle replicas' caches, and how often."""
+
+    enabled: bool = False
+    ahead_s: float = Field(default=10.0, gt=0.0)
+    """How long before its program is expected back."""
+    least_tokens: int = Field(default=1024, ge=1)
+    """Of the prompt, that no replica holds."""
+    most_running: int = Field(default=0, ge=0)
+    """Requests that a replica may be answering meanwhile."""
+    max_in_flight: int = Field(default=1, ge=1)
+    max_per_minute: int = Field(default=60, ge=1)
+    max_kept: int = Field(default=1024, ge=1)
+    """Programs whose last call is kept, to be sent once more."""
+    max_kept_bytes: int = Field(default=256 << 20, ge=1 << 20)
 
 
 class ProgramsConfig(_Section):
@@ -134,6 +188,7 @@ class ProgramsConfig(_Section):
     """By the class that clients name: it can only lower what the tenant may use."""
     repeat_limit: int | None = Field(default=None, ge=1)
     """How often in a row a program may send the same prompt again."""
+    warm_up: WarmUpConfig = WarmUpConfig()
 
 
 def _header_name(text: str) -> str:
@@ -169,6 +224,33 @@ class TenantConfig(_Section):
     """What it sets goes before ``programs.budget``."""
 
 
+class TlsConfig(_Section):
+    """PEM files, read again when they change."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+    """Set: who connects must show a certificate that it signed."""
+
+
+class ExtProcConfig(_Section):
+    """Weft as the endpoint picker of an Envoy."""
+
+    listen: str = ""
+    """``host:port`` or ``unix:path`` for gRPC: ext-proc, access log, health and reflection. Empty: none."""
+    tls: TlsConfig | None = None
+    request_body_mode: Literal["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED", "NONE"] = "FULL_DUPLEX_STREAMED"
+    """How bodies come from a gateway that does not say it, as Envoy before 1.33."""
+    responses: Literal["skip", "follow"] = "skip"
+    """Whether answers come by here. It costs CPU for each of their pieces, and nothing needs it."""
+    fallbacks: int = Field(default=0, ge=0, le=16)
+    """Endpoints named behind the chosen one, for gateways that try them in turn."""
+    objectives: dict[str, int] = Field(default_factory=dict)
+    """Priority by the name in ``x-llm-d-inference-objective``; higher is more urgent."""
+    conformance: bool = False
+    """Heed the headers of the Gateway API's conformance tests: clients then choose endpoints."""
+
+
 def _check_positive(section: ProxyLimits | RouterSettings) -> None:
     for each in fields(section):
         value = getattr(section, each.name)
@@ -198,11 +280,14 @@ class WeftConfig(_Section):
     """The whole file."""
 
     listen: str = "127.0.0.1:8080"
+    """Where the proxy, the metrics and the API of programs are; ``none``: nowhere."""
+    extproc: ExtProcConfig = ExtProcConfig()
     replicas: list[str] = Field(default_factory=list)
     """Replicas as on the command line: ``http://host:8000,events=tcp://host:5557``."""
     replicas_file: Path | None = None
     """A YAML list of the same, read again when it changes."""
     dns: list[DnsConfig] = Field(default_factory=list)
+    kubernetes: list[KubernetesConfig] = Field(default_factory=list)
     models: dict[str, PromptConfig] = Field(default_factory=dict)
     """By served model name; ``*`` stands for all others."""
     profiles: dict[str, ProfileConfig] = Field(default_factory=dict)
@@ -257,12 +342,16 @@ def _describe(source: str, error: Any) -> str:
     return f"{source}: {key}: {message}"
 
 
+def _without_none(annotation: Any) -> Any:
+    return annotation.__args__[0] if isinstance(annotation, UnionType) else annotation
+
+
 def _allowed(location: tuple[int | str, ...]) -> list[str]:
     """The keys of the section that holds the last element of ``location``."""
     section: Any = WeftConfig
     for part in location[:-1]:
         if isinstance(section, type) and issubclass(section, BaseModel):
-            section = section.model_fields[str(part)].annotation
+            section = _without_none(section.model_fields[str(part)].annotation)
         else:
             section = section.__args__[-1]
     if is_dataclass(section):

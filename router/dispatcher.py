@@ -46,13 +46,25 @@ class Dispatcher:
 
         Waits while no replica has room. Cancelled, it takes the request back.
         """
+        ticket = self.submit(request)
+        if ticket.decision is None:
+            await self.wait(ticket)
+        return ticket
+
+    def submit(self, request: Request) -> Ticket:
+        """Takes ``request`` in. While the ticket has no decision somebody must ``wait`` for it. Raises ApiError."""
         ticket = self._router.submit(request, self._clock())
         self._poll()
-        if ticket.decision is None and ticket.refusal is None:
-            await self._wait(ticket)
         if ticket.refusal is not None:
             raise _api_error(ticket.refusal)
         return ticket
+
+    async def wait(self, ticket: Ticket) -> None:
+        """Until the ticket has its decision. Raises ApiError; cancelled, it takes the request back."""
+        if ticket.decision is None:
+            await self._wait(ticket)
+        if ticket.refusal is not None:
+            raise _api_error(ticket.refusal)
 
     def response_started(self, ticket: Ticket) -> None:
         """The first body byte came from the replica."""

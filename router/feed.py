@@ -11,12 +11,20 @@ from router.engine.ports import RouterPort
 
 
 class Feed:
-    """The engine side's `RouterPort`. ``changed`` is called after each fact, ``down`` with who cannot serve now."""
+    """The engine side's `RouterPort`. ``changed`` is called after each fact, ``down`` with who cannot serve now,
+    ``reported`` with what a replica says of its load."""
 
-    def __init__(self, router: RouterPort, changed: Callable[[], None], down: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        router: RouterPort,
+        changed: Callable[[], None],
+        down: Callable[[str], None],
+        reported: Callable[[str, LoadReport], None] = lambda *_: None,
+    ) -> None:
         self._router = router
         self._changed = changed
         self._down = down
+        self._reported = reported
 
     def on_replica(self, spec: ReplicaSpec, now: float) -> None:
         self._router.on_replica(spec, now)
@@ -35,6 +43,7 @@ class Feed:
 
     def on_load(self, name: str, report: LoadReport, now: float) -> None:
         self._router.on_load(name, report, now)
+        self._reported(name, report)
         self._changed()
 
     def on_kv_events(self, name: str, batch: KvBatch, now: float) -> Applied:

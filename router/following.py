@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flow.warm_ups.limits import WarmUpLimits
+from flow.warm_ups.warm_ups import WarmUps
 from router.config import BudgetConfig, ConfigError, WeftConfig
 from router.core.programs.budgets import Budget, Budgets
 from router.core.programs.lineage_rule import LineageLimits
@@ -38,11 +40,34 @@ def make_programs(config: WeftConfig) -> Programs | None:
     )
 
 
+def make_warm_ups(config: WeftConfig) -> WarmUps | None:
+    """None: prefixes are left to the caches. Raises ConfigError."""
+    asked = config.programs.warm_up
+    if not asked.enabled:
+        return None
+    key = f"{config.source}: programs.warm_up.enabled"
+    if not config.programs.enabled:
+        raise ConfigError(f"{key}: needs `programs: {{enabled: true}}`")
+    if config.listen == "none":
+        raise ConfigError(f"{key}: needs calls that come through the proxy, and `listen` is `none`")
+    return WarmUps(
+        WarmUpLimits(
+            ahead_s=asked.ahead_s,
+            least_tokens=asked.least_tokens,
+            most_running=asked.most_running,
+            max_in_flight=asked.max_in_flight,
+            max_per_minute=asked.max_per_minute,
+            max_kept=asked.max_kept,
+            max_kept_bytes=asked.max_kept_bytes,
+        )
+    )
+
+
 def _refuse_what_needs_programs(config: WeftConfig) -> None:
     if _budgets(config) is not None:
         raise ConfigError(f"{config.source}: programs.enabled: budgets and repeat_limit need `enabled: true`")
     for part in (config.queue.order, config.queue.admission):
-        if part.name in _NEED_PROGRAMS:
+        if part is not None and part.name in _NEED_PROGRAMS:
             raise ConfigError(f"{config.source}: programs.enabled: {part.name} needs `enabled: true`")
 
 

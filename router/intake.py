@@ -45,7 +45,7 @@ class Intake:
         """
         named = dict(headers)
         if not body and _is_not_json(named):
-            return self._identified(_request(named), headers, named)
+            return self.read_head(headers)
         api = read_body(path, body)
         request = self._identified(_request(named, api), headers, named, api.body)
         prompt = self._prompts.make(api)
@@ -53,6 +53,11 @@ class Intake:
             request.prompt = prompt
             return request
         return _with_prompt(request, prompt)
+
+    def read_head(self, headers: Headers) -> Request:
+        """A request of which nothing but the head is known: it is routed by that, and by load."""
+        named = dict(headers)
+        return self._identified(_request(named), headers, named)
 
     def _identified(self, request: Request, headers: Headers, named: Named, body: Body | None = None) -> Request:
         """With whose it is, and what it belongs to."""

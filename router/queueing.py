@@ -12,16 +12,21 @@ from router.hints.settings import IdentitySettings
 
 _Part = TypeVar("_Part")
 
+_OF_REQUESTS = PartConfig(name="fcfs"), PartConfig(name="none"), PartConfig(name="none")
+_OF_PROGRAMS = PartConfig(name="critical-path"), PartConfig(name="step-budget"), PartConfig(name="working-set")
+"""Order, gate and admission where the configuration names none, and programs are followed."""
+
 
 def make_flow(config: WeftConfig) -> Flow:
     """A flow as `queue` and `tenants` have it. Raises ConfigError that names file, key and what is allowed."""
     queue, tenants = config.queue, config.tenants
     weights: dict[str, float] = _given(tenants, lambda tenant: tenant.weight)
     key = f"{config.source}: queue"
+    order, gate, admission = _OF_PROGRAMS if config.programs.enabled else _OF_REQUESTS
     return Flow(
-        order=_part(f"{key}.order", queue.order, lambda name, given: make_order(name, given, weights)),
-        gate=_part(f"{key}.gate", queue.gate, make_gate),
-        admission=_part(f"{key}.admission", queue.admission, make_admission),
+        order=_part(f"{key}.order", queue.order or order, lambda name, given: make_order(name, given, weights)),
+        gate=_part(f"{key}.gate", queue.gate or gate, make_gate),
+        admission=_part(f"{key}.admission", queue.admission or admission, make_admission),
         limits=QueueLimits(
             max_waiting=queue.max_waiting,
             max_waiting_per_tenant=queue.max_waiting_per_tenant,

@@ -13,11 +13,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from flow.guarded import Guarded as GuardedOrder
+from flow.warm_ups.warm_ups import WarmUps
 from router.core.router import Router
 from router.core.types import Health, IndexState
 from router.families import Counts, by, counter, gauge, histogram, states
+from router.flow_metrics import flow_metrics
 from router.program_metrics import program_metrics
 from router.proxy.stats import ProxyStats
+from router.warm_up_metrics import warm_up_metrics
 from scorers.guarded import Guarded
 
 _OTHERS = "(other)"
@@ -35,7 +38,18 @@ class Mishaps:
 class Telemetry:
     """Renders /metrics. ``tenants`` are shown by name, all others together: strangers make no time series."""
 
-    def __init__(self, router: Router, proxy: ProxyStats, mishaps: Mishaps, tenants: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        router: Router,
+        proxy: ProxyStats,
+        mishaps: Mishaps,
+        tenants: Collection[str] = (),
+        extproc: Callable[[], Iterator[Metric]] | None = None,
+        warm_ups: WarmUps | None = None,
+    ) -> None:
+        """``extproc`` gives the metrics of the ext-proc server, where there is one."""
+        self._extproc = extproc
+        self._warm_ups = warm_ups
         self._router = router
         self._proxy = proxy
         self._mishaps = mishaps
@@ -51,11 +65,16 @@ class Telemetry:
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
         yield from self._queue()
+        yield from flow_metrics(self._router.room)
         if self._router.programs is not None:
             yield from program_metrics(self._router.programs)
+        if self._warm_ups is not None:
+            yield from warm_up_metrics(self._warm_ups)
         yield from self._cache()
         yield from self._replicas()
         yield from self._data_plane()
+        if self._extproc is not None:
+            yield from self._extproc()
         yield from self._dropped()
 
     def _requests(self) -> Iterator[Metric]:

@@ -363,6 +363,26 @@ async def test_a_client_that_leaves_the_queue_is_counted(world):
     assert "weft_queue_withdrawn_total 1.0" in await metrics(world)
 
 
+async def test_whom_an_admission_lets_in_and_whom_it_holds_is_told(world):
+    await world.start(1, models=TEXT, programs={"enabled": True}, queue={"admission": "working-set"})
+    await world.post(one(), x_program_id="rests")
+    full(world)
+    asked = [asyncio.create_task(world.post(one(1), x_program_id="waits"))]
+    await world.until(lambda: world.app.router.waiting == 1)
+    world.app.router.load.set_capacity(0, 16)
+    asked += [asyncio.create_task(world.post(one(number), x_program_id="held")) for number in (2, 3)]
+    await world.until(lambda: len(world.app.router.room.held) == 2)
+    text = await metrics(world)
+    replica = world.app.router.fleet.specs[0].name
+    assert "weft_admission_held_requests 2.0" in text
+    assert "weft_admission_held_programs 1.0" in text
+    assert f'weft_admission_programs{{replica="{replica}"}} 1.0' in text
+    assert f'weft_admission_resting{{replica="{replica}"}} 1.0' in text
+    assert f'weft_admission_wanted_tokens{{replica="{replica}"}}' in text
+    for each in asked:
+        each.cancel()
+
+
 async def test_a_full_queue_says_so_by_tenant_and_in_all(world):
     queue = {"max_waiting": 2, "max_waiting_per_tenant": 1}
     await world.start(1, models=TEXT, queue=queue, identity={"tenant_header": "x-tenant"}, tenants={"a": {}})

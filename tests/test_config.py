@@ -139,6 +139,19 @@ def test_a_queue_as_a_file_has_it(load):
 
 
 @pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ({}, ("fcfs", None, None)),
+        ({"programs": {"enabled": True}}, ("critical-path", "step-budget", "working-set")),
+        ({"programs": {"enabled": True}, "queue": {"admission": "none"}}, ("critical-path", "step-budget", None)),
+    ],
+)
+def test_who_follows_programs_gets_the_parts_that_schedule_them(content, parts):
+    flow = make_flow(parse_config(content, "weft.yaml"))
+    assert (flow.order.name, *(part and part.name for part in (flow.gate, flow.admission))) == parts
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ({"queue": {"order": "fastest"}}, ["queue.order", "fcfs, las"]),

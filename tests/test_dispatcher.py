@@ -44,6 +44,14 @@ async def test_a_request_gets_its_ticket_at_once(dispatcher, router, noted):
     assert noted == [("a", Outcome.OK)]
 
 
+async def test_a_decision_that_needs_no_waiting_can_be_had_without(dispatcher, router):
+    ticket = dispatcher.submit(Request(id="1", model="m"))
+    assert ticket.decision.replica.name == "a"
+    await dispatcher.wait(ticket)
+    with pytest.raises(ApiError):
+        dispatcher.submit(Request(id="2", model="gpt"))
+
+
 async def test_an_unknown_model_is_a_404_in_openais_shape(dispatcher):
     with pytest.raises(ApiError) as error:
         await dispatcher.route(Request(id="1", model="gpt"))

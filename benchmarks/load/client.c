@@ -320,8 +320,10 @@ int main(int count, char **arguments) {
         default: return 2;
         }
     if (options.port < 1 || options.connections < 1 || options.groups < 1 || options.body_bytes < 384 ||
-        options.body_bytes >= TEXT_BYTES || options.shared_share < 0 || options.shared_share > 0.9)
-        die("needs -p PORT; CONNECTIONS and GROUPS of at least 1, BODY_BYTES of 384 to 2^20, SHARED_SHARE of 0 to 0.9");
+        options.body_bytes >= TEXT_BYTES || options.shared_share < 0 ||
+        options.shared_share > (options.body_bytes < 65536 ? 0.9 : 0.99))
+        die("needs -p PORT; CONNECTIONS and GROUPS of at least 1, BODY_BYTES of 384 to 2^20, SHARED_SHARE of 0 to 0.9, or to "
+            "0.99 of 64 KiB and more");
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_TIMERSLACK, 1);
     epoll = epoll_create1(0);

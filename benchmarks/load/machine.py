@@ -63,6 +63,15 @@ def cpu_s(pids: Iterable[int]) -> float:
     return sum(map(_process_cpu_s, _trees(pids)))
 
 
+def cpu_s_by_name(pids: Iterable[int]) -> dict[str, float]:
+    """The same by the names of the programs."""
+    seconds: dict[str, float] = {}
+    for pid in _trees(pids):
+        name = _read_text(Path(f"/proc/{pid}/comm")).strip()
+        seconds[name] = seconds.get(name, 0.0) + _process_cpu_s(pid)
+    return seconds
+
+
 def memory_mb(pids: Iterable[int]) -> float:
     """Resident memory of these processes and their descendants, in 10^6 bytes."""
     return sum(map(_process_pages, _trees(pids))) * _PAGE_BYTES / 1e6

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from load.machine import CpuWatch, memory_mb
+from load.machine import CpuWatch, cpu_s_by_name, memory_mb
 from load.programs import HarnessError, Program, control, free_ports, run_client
 from load.targets import MODEL, Target
 
@@ -120,9 +120,11 @@ class Bench:
     def _run(self, test: Test, port: int, pids: list[int], seed: int) -> Report:
         plan = self._plan
         times = ["-d", str(plan.seconds), "-w", str(_WARM_UP_S), "-r", str(seed)]
-        watch = CpuWatch(pids, [self._replicas.pid], plan.router_core, plan.load_core)
+        watch, before = CpuWatch(pids, [self._replicas.pid], plan.router_core, plan.load_core), cpu_s_by_name(pids)
         run = run_client(self._directory, plan.load_core, ["-p", str(port), *test.arguments, *times])
-        usage = watch.stop()
+        usage, after = watch.stop(), cpu_s_by_name(pids)
+        units = max(1, run["all_chunks"] if test.streams else run["all_requests"])
+        run["cpu_us_by_name"] = {name: (after[name] - before.get(name, 0.0)) * 1e6 / units for name in after}
         run["cpu_us_per_request"] = usage.router_s * 1e6 / max(1, run["all_requests"])
         run["cpu_us_per_chunk"] = usage.router_s * 1e6 / max(1, run["all_chunks"]) if test.streams else 0.0
         run["foreign_router_core"] = usage.foreign_router_core if pids else 0.0

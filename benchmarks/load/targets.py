@@ -33,10 +33,10 @@ def all_targets(peers: Path) -> list[Target]:
     weft = Path(sys.executable).with_name("weft")
     return [
         Target("direct"),
-        Target("weft-round-robin", weft, _weft({"tokenizer": "text"}, "round-robin")),
-        Target("weft-text", weft, _weft({"tokenizer": "text"}, "default")),
-        Target("weft-no-programs", weft, _weft({"tokenizer": "text"}, "default", {"enabled": False})),
-        Target("weft-local", weft, _weft({"tokenizer": "local", "path": str(_TOKENIZER)}, "default")),
+        Target("weft-round-robin", weft, weft_command({"tokenizer": "text"}, "round-robin")),
+        Target("weft-text", weft, weft_command({"tokenizer": "text"}, "default")),
+        Target("weft-no-programs", weft, weft_command({"tokenizer": "text"}, "default", {"enabled": False})),
+        Target("weft-local", weft, weft_command({"tokenizer": "local", "path": str(_TOKENIZER)}, "default")),
         _rust_router(peers, "sglang-router", "cache_aware", ["launch"], "warn"),
         _rust_router(peers, "sglang-router", "round_robin", ["launch"], "warn"),
         _rust_router(peers, "smg", "cache_aware", ["launch"], "warn"),
@@ -47,9 +47,11 @@ def all_targets(peers: Path) -> list[Target]:
     ]
 
 
-def _weft(
+def weft_command(
     prompts: dict[str, str], profile: str, programs: dict[str, bool] | None = None
 ) -> Callable[[int, Sequence[str], Path], list[str]]:
+    """Weft as a proxy with these prompts and this profile."""
+
     def command(port: int, replicas: Sequence[str], directory: Path) -> list[str]:
         config = directory / "weft.yaml"
         content = {"models": {"*": prompts}, "default_profile": profile, "programs": programs or {}}

@@ -18,6 +18,8 @@ from router.commands.options import configured, serve_options
 from router.config import WeftConfig
 from router.core.types import Health, IndexState, Prompt, ReplicaSpec
 from router.engine.api import read_body
+from router.engine.discovery.kubernetes import KubernetesDiscovery
+from router.engine.discovery.source import Discovery
 from router.engine.kv_events.subscriber import KvSubscriber
 from router.engine.member import Member
 from router.engine.prompts.local import LocalPrompts
@@ -56,14 +58,18 @@ def command(
     replicas: tuple[str, ...],
     tokenizer: str | None,
     profile: str | None,
+    pods: tuple[str, ...],
+    pools: tuple[str, ...],
+    programs: bool,
     wait_s: float,
 ) -> None:
     """Validate a configuration and connect to each replica.
 
     Ends with 0 when all works, 1 when something does not, 2 when the configuration is wrong.
     """
-    config = configured(config_file, listen, replicas, tokenizer, profile)
-    findings = asyncio.run(examine(config.model_copy(update={"listen": "127.0.0.1:0"}), wait_s))
+    config = configured(config_file, listen, replicas, tokenizer, profile, pods, pools, programs)
+    elsewhere = {"listen": "127.0.0.1:0", "extproc": config.extproc.model_copy(update={"listen": ""})}
+    findings = asyncio.run(examine(config.model_copy(update=elsewhere), wait_s))
     _show(findings)
     sys.exit(1 if any(finding.works is False for finding in findings) else 0)
 
@@ -72,7 +78,8 @@ async def examine(config: WeftConfig, wait_s: float) -> list[Finding]:
     """Runs the router for up to ``wait_s`` and reports on each replica. Raises ConfigError."""
     async with App(config) as app:
         await _until_known(app, wait_s)
-        findings = [finding for member in app.members.by_name.values() for finding in _server(app, member)]
+        findings = [finding for source in app.sources for finding in _pods(source)]
+        findings += [finding for member in app.members.by_name.values() for finding in _server(app, member)]
         for _, spec in app.router.fleet:
             if spec.models:
                 findings.append(await _tokenizer(app, spec))
@@ -104,6 +111,22 @@ def _settled(app: App, member: Member) -> bool:
         if subscriber is not None and subscriber.source.replay_endpoint and _state(app, spec) is IndexState.DEGRADED:
             return False
     return bool(list(member.specs))
+
+
+def _pods(source: Discovery) -> Iterator[Finding]:
+    """What a Kubernetes discovery has found, and which pods it does not name."""
+    if not isinstance(source, KubernetesDiscovery):
+        return
+    found = source.findings
+    if source.problem or found is None:
+        yield Finding(source.name, "discovery", False, source.problem or "the API server has not answered yet")
+    if found is not None:
+        named = len({address.host for address in found.addresses})
+        matching = named + len(found.left_out)
+        text = f"{matching} pods, {named} of them ready; replicas: {len(found.addresses)}"
+        yield Finding(source.name, "discovery", bool(found.addresses) or None, text)
+        for pod, reason in sorted(found.left_out.items()):
+            yield Finding(pod, "pod", False if pod in found.wrong else None, reason)
 
 
 def _server(app: App, member: Member) -> Iterator[Finding]:

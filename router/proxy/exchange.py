@@ -105,6 +105,8 @@ class Exchange:
     async def _try(self, ticket: Ticket) -> Ended:
         ended = Ended(Outcome.FAILED)
         try:
+            if self._proxy.routed is not None:
+                self._proxy.routed(ticket, self._request)
             attempt = self._attempt = Attempt(self._proxy, self._client, self._request, ticket)
             try:
                 ended = await attempt.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from http import HTTPStatus
 
+from router.core.scheduler import Explanation
 from router.core.types import Decision
 from router.proxy.heads import HttpRequest, ResponseHead
 from router.proxy.origin import Origin
@@ -63,13 +64,16 @@ def client_head(head: ResponseHead, own_lines: bytes) -> bytes:
 
 def own_lines(request_id: bytes, decision: Decision) -> bytes:
     """The lines that Weft adds to an answer: whose it is and, if asked for, why."""
-    lines = b"x-request-id: %s\r\nx-weft-replica: %s\r\n" % (request_id, _value(decision.replica.name))
+    lines = b"x-request-id: %s\r\nx-weft-replica: %s\r\n" % (request_id, replica_value(decision.replica.name))
     if decision.explanation is None:
         return lines
-    explanation = decision.explanation.to_json().translate(None, b"\r\n")
-    if len(explanation) > MAX_EXPLANATION_BYTES:
-        explanation = b'{"truncated":true,"bytes":%d}' % len(explanation)
-    return b"%sx-weft-explain: %s\r\n" % (lines, explanation)
+    return b"%sx-weft-explain: %s\r\n" % (lines, explanation_value(decision.explanation))
+
+
+def explanation_value(explanation: Explanation) -> bytes:
+    """``explanation`` as the value of a header."""
+    value = explanation.to_json().translate(None, b"\r\n")
+    return value if len(value) <= MAX_EXPLANATION_BYTES else b'{"truncated":true,"bytes":%d}' % len(value)
 
 
 def local_head(status: int, headers: Headers, body_bytes: int, connection: bytes) -> bytes:
@@ -88,6 +92,6 @@ def _end_to_end(headers: Headers, dropped: frozenset[bytes], named: frozenset[by
 
 
 @lru_cache(maxsize=4096)
-def _value(text: str) -> bytes:
+def replica_value(text: str) -> bytes:
     """``text`` as the value of a header: what is not printable ASCII becomes ``?``."""
     return "".join(char if " " <= char <= "~" else "?" for char in text).encode()

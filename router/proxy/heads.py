@@ -22,6 +22,7 @@ from httptools import (
 from router.errors import ApiError
 from router.proxy.framing import ChunkedFraming, CloseFraming, Framing, FramingError, LengthFraming
 from router.proxy.ports import Headers
+from router.proxy.request_ids import MAX_REQUEST_ID_BYTES
 
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _BODILESS = (204, 304)
@@ -31,7 +32,6 @@ _REQUEST_FIELDS = frozenset(
 _RESPONSE_FIELDS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"content-type"})
 _OPTIONS = frozenset({b"close", b"keep-alive"})
 MAX_LENGTH_DIGITS = 18
-MAX_REQUEST_ID_BYTES = 256
 
 
 @dataclass(slots=True)

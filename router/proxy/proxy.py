@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import os
+from collections.abc import Callable
 from urllib.parse import unquote
 
+from router.core.types import Ticket
 from router.proxy.deadlines import Deadlines
 from router.proxy.heads import HttpRequest
 from router.proxy.limits import ProxyLimits
@@ -13,6 +13,7 @@ from router.proxy.outbox import Outbox
 from router.proxy.pool import Pools
 from router.proxy.ports import Dispatcher, Intake, LocalRequest, LocalRoute, LocalRoutes, LocalTrees
 from router.proxy.priorities import Priorities
+from router.proxy.request_ids import RequestIds
 from router.proxy.retry import RetryBudget
 from router.proxy.stats import ProxyStats
 
@@ -33,11 +34,9 @@ class Proxy:
         self.pools = Pools(limits, self.stats, self.deadlines, self.outbox)
         self.priorities = Priorities()
         self.budget = RetryBudget(limits.retry_share, limits.retry_burst)
-        self._id_prefix = os.urandom(8).hex().encode()
-        self._id_count = itertools.count()
-
-    def fresh_request_id(self) -> bytes:
-        return b"%s-%x" % (self._id_prefix, next(self._id_count))
+        self.fresh_request_id = RequestIds().fresh
+        self.routed: Callable[[Ticket, HttpRequest], None] | None = None
+        """Is told of each request whose replica is chosen, before it is sent there."""
 
     def local_route(self, request: HttpRequest) -> LocalRoute | None:
         """How to answer a request here; None: that is not for this router to say."""

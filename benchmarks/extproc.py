@@ -1,0 +1,147 @@
+"""Weft behind Envoy: requests/s, added latency, chunks/s, and the CPU of Envoy and of Weft for each of them.
+
+    python benchmarks/extproc.py [--quick] [--json FILE] [--only envoy,noop,weft-text,...] [--tests "1k c64,..."]
+
+Envoy and Weft share one core; four fake replicas (one process) and the load generator share the other. Beside them run
+Envoy alone, Envoy with an ext-proc server that only names replicas in turn, and Weft as a proxy on the same core.
+``first``: every prompt is new. ``next``: 99 % of a prompt were seen before, and 4 KiB are new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from load.extproc_targets import extproc_targets
+from load.machine import describe
+from load.measure import Bench, Plan, Report, Test
+from load.programs import HarnessError, compile_programs
+from load.targets import Target
+
+from router.envoy.process import EnvoyMissingError
+
+_STREAMS = ("-S", "-t", "200")
+_LARGE = ("-s", "409600", "-c", "8", "-g", "8")
+TESTS = (
+    Test("1k c1", ("-s", "1024", "-c", "1")),
+    Test("1k c64", ("-s", "1024", "-c", "64")),
+    Test("32k c1", ("-s", "32768", "-c", "1")),
+    Test("32k c64", ("-s", "32768", "-c", "64")),
+    Test("400k c1", ("-s", "409600", "-c", "1", "-g", "8", "-f", "0.99")),
+    Test("400k first", (*_LARGE, "-f", "0")),
+    Test("400k next", (*_LARGE, "-f", "0.99")),
+    Test("sse c64", (*_STREAMS, "-c", "64"), streams=True),
+    Test("sse c64 10ms", (*_STREAMS, "-c", "64"), streams=True, step_us=10_000),
+)
+
+
+def main() -> int:
+    """Measures what is asked for and prints the table. Returns the exit status."""
+    arguments = _parse()
+    plan = _plan(arguments)
+    os.sched_setaffinity(0, {plan.load_core})
+    record: Report = {"when": time.strftime("%F %T"), "machine": describe(), "seconds": plan.seconds, "targets": {}}
+    with tempfile.TemporaryDirectory(prefix="extproc-benchmark-") as directory:
+        compile_programs(Path(directory))
+        for target in _chosen(extproc_targets(), arguments.only):
+            print(target.name, flush=True)
+            with Bench(plan, Path(directory)) as bench:
+                record["targets"][target.name] = bench.measure(target, _print_result)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    print("\n" + table(record["targets"]))
+    return 0
+
+
+def table(results: Mapping[str, Report]) -> str:
+    """One row per test and target."""
+    lines = ["| test | target | per s | added p50 / p99 µs | CPU µs, Envoy | CPU µs, Weft or picker | foreign CPU |"]
+    lines.append("|---|---|--:|--:|--:|--:|--:|")
+    alone = results.get("envoy", {"tests": {}})["tests"]
+    for test in TESTS:
+        for target, report in results.items():
+            if test.name in report["tests"]:
+                lines.append(_line(test, target, report["tests"][test.name], alone.get(test.name)))
+    return "\n".join(lines)
+
+
+def _line(test: Test, target: str, result: Report, alone: Report | None) -> str:
+    median = result["median"]
+    envoy, others = _cpu_us(median)
+    foreign = max(run["foreign"] for run in result["runs"])
+    rate = median["chunks_per_s" if test.streams else "requests_per_s"]
+    cells = [test.name, target, f"{rate:,.0f}", _latency(median, alone), f"{envoy:,.1f}", f"{others:,.1f}"]
+    return f"| {' | '.join(cells)} | {foreign:.0%} |"
+
+
+def _cpu_us(median: Report) -> tuple[float, float]:
+    """Of Envoy, and of whatever else ran on its core for it: of one request, or of one chunk of a stream."""
+    by_name = median["cpu_us_by_name"]
+    envoy = by_name.get("envoy", 0.0)
+    return envoy, sum(by_name.values()) - envoy
+
+
+def _latency(median: Report, alone: Report | None) -> str:
+    """Over Envoy alone; in brackets, where that was not measured, as it was."""
+    latency = median["latency_us"]
+    if alone is None or alone["median"] is median:
+        return f"({latency['p50']:,.0f} / {latency['p99']:,.0f})"
+    base = alone["median"]["latency_us"]
+    return f"{latency['p50'] - base['p50']:,.0f} / {latency['p99'] - base['p99']:,.0f}"
+
+
+def _print_result(test: str, result: Report) -> None:
+    median = result["median"]
+    envoy, others = _cpu_us(median)
+    failures = sum(run["failures"] for run in result["runs"])
+    print(
+        f"  {test:<13}{median['requests_per_s']:>9,.0f} requests/s {median['chunks_per_s']:>9,.0f} chunks/s"
+        f"  p50 {median['latency_us']['p50']:>9,.0f} µs  p99 {median['latency_us']['p99']:>9,.0f} µs"
+        f"  CPU µs: envoy {envoy:,.1f}, other {others:,.1f}  foreign {median['foreign']:.0%}"
+        + (f"  {failures} FAILED" if failures else ""),
+        flush=True,
+    )
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise HarnessError("two cores are needed: one for Envoy and Weft, one for the replicas and the load")
+    seconds = arguments.seconds or (1.0 if arguments.quick else 4.0)
+    repetitions = arguments.repetitions or (1 if arguments.quick else 3)
+    chosen = tuple(test for test in TESTS if not arguments.tests or test.name in arguments.tests.split(","))
+    return Plan(seconds, repetitions, arguments.tries, arguments.quiet, cores[0], cores[1], chosen)
+
+
+def _chosen(targets: list[Target], only: str) -> list[Target]:
+    names = [name for name in only.split(",") if name]
+    unknown = set(names) - {target.name for target in targets}
+    if unknown:
+        raise HarnessError(f"--only: no target {', '.join(sorted(unknown))}")
+    return [target for target in targets if not names or target.name in names]
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one repetition of 1 s each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--only", default="", metavar="NAMES", help="targets, comma-separated; default: all")
+    parser.add_argument("--tests", default="", metavar="NAMES", help="tests, comma-separated; default: all")
+    parser.add_argument("--seconds", type=float, help="of each run (4; quick: 1)")
+    parser.add_argument("--repetitions", type=int, help="of each test (3; quick: 1)")
+    parser.add_argument("--tries", type=int, default=3, help="for each repetition, until one is quiet")
+    parser.add_argument("--quiet", type=float, default=0.1, help="foreign CPU, in cores, that still counts as quiet")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (HarnessError, EnvoyMissingError) as problem:
+        sys.exit(f"extproc.py: {problem}")
