@@ -35,7 +35,7 @@ def all_targets(peers: Path) -> list[Target]:
         Target("direct"),
         Target("weft-round-robin", weft, weft_command({"tokenizer": "text"}, "round-robin")),
         Target("weft-text", weft, weft_command({"tokenizer": "text"}, "default")),
-        Target("weft-no-programs", weft, weft_command({"tokenizer": "text"}, "default", {"enabled": False})),
+        Target("weft-programs", weft, weft_command({"tokenizer": "text"}, "default", {"enabled": True})),
         Target("weft-local", weft, weft_command({"tokenizer": "local", "path": str(_TOKENIZER)}, "default")),
         _rust_router(peers, "sglang-router", "cache_aware", ["launch"], "warn"),
         _rust_router(peers, "sglang-router", "round_robin", ["launch"], "warn"),

@@ -17,6 +17,7 @@ from sim.policies import (
     llm_d_token_load,
     max_prefix,
     oracle,
+    oracle_memory,
     plas,
     power_of_two,
     preble,
@@ -61,6 +62,7 @@ _MODULES = (
     working_set,
     critical_path,
     oracle,
+    oracle_memory,
     weft,
     weft_programs,
 )
