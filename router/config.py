@@ -170,7 +170,7 @@ class ProgramsConfig(_Section):
     """Whether and how far programs are followed."""
 
     enabled: bool = False
-    """Costs some 50 us of CPU for each request, and 30 more where nothing names the program."""
+    """What it costs: docs/programs.md, "How a program is followed"."""
     max_programs: int = Field(default=20_000, ge=1)
     """Also what bounds the pauses of Python's collector of cycles, which looks at all of them now and then."""
     max_steps: int = Field(default=4096, ge=1)
