@@ -17,6 +17,7 @@ _LOOKED_AT = 256
 class Place:
     """Of one replica."""
 
+    capacity_tokens: float = 0.0
     stock: Stock = field(default_factory=Stock)
     resting: dict[Context, None] = field(default_factory=dict)
     """In the order in which the replica's own cache forgets them: whose call ended first. The first is not useless."""

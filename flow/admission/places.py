@@ -27,7 +27,6 @@ class Places:
     coming_tokens: float = 0.0
     """Of those, most of which share something."""
     _places: dict[str, Place] = field(default_factory=dict)
-    _capacities_tokens: dict[str, float] = field(default_factory=dict)
 
     def by_replica(self) -> Iterable[tuple[str, Place]]:
         return self._places.items()
@@ -41,7 +40,7 @@ class Places:
     def update(self, replicas: Sequence[ReplicaMemory]) -> None:
         """What rests on a replica that is gone is lost."""
         for each in replicas:
-            self._capacities_tokens[each.name] = each.capacity_tokens
+            self.at(each.name).capacity_tokens = each.capacity_tokens
         if len(self._places) <= len(replicas):
             return
         names = {each.name for each in replicas}
@@ -51,12 +50,12 @@ class Places:
                 self.drop(context)
             if not place.open:
                 del self._places[name]
-                self._capacities_tokens.pop(name, None)
 
     def where(self, context: Context, replicas: Sequence[ReplicaMemory], now: float, *, forced: bool) -> Where | str:
-        """The replica that has room; ``forced``: whoever rests gives way."""
+        """The replica that has room, of some that `update` was told of; ``forced``: whoever rests gives way."""
         coming_tokens = context.tokens + self.coming_tokens
-        if all(coming_tokens <= each.capacity_tokens - self.at(each.name).tokens for each in replicas):
+        places = self._places
+        if all(coming_tokens <= each.capacity_tokens - places[each.name].stock.tokens for each in replicas):
             return Where.ANYWHERE
         extended = context.program.extended_by(context)
         home = extended.replica if extended is not None else ""
@@ -88,7 +87,7 @@ class Places:
             self.at(context.replica).take(context)
         place = self.at(replica)
         own = extended if extended is not None and extended.replica == replica else None
-        lacking_tokens = place.tokens + place.need_tokens(context, own) - self._capacities_tokens.get(replica, 0.0)
+        lacking_tokens = place.tokens + place.need_tokens(context, own) - place.capacity_tokens
         if lacking_tokens > 0.0:
             self._make_room(place, lacking_tokens, context, own, now)
         place.put(context, own)

@@ -256,6 +256,15 @@ def test_memory_of_a_replica_that_is_gone_is_forgotten():
     assert list(door.admission._places._places) == ["r1"]
 
 
+def test_memory_of_a_replica_that_is_gone_is_forgotten_though_others_were_never_used():
+    door = Door(6000, 6000, 6000)
+    door.end(door.submit("a", ("a", 16)))
+    door.replicas = door.replicas[1:]
+    door.anywhere = "r1"
+    door.submit("b", ("b", 1))
+    assert [each.replica for each in door.admission.on_replicas()] == ["r1", "r2"]
+
+
 def test_without_any_replica_nobody_is_held():
     door = Door(6000)
     door.submit("a", ("a", 16))
