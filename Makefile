@@ -1,8 +1,9 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PROTOC := build/protoc/bin/python
 
-.PHONY: demo test test-properties test-deploy lint bench prepare-real test-real clean
+.PHONY: demo test test-properties test-deploy lint proto bench prepare-real test-real clean
 
 demo: $(VENV)/.installed
 	$(BIN)/weft demo
@@ -23,6 +24,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Envoy's messages, from proto/ to router/extproc/proto/.
+proto: $(PROTOC)
+	$(PROTOC) -m grpc_tools.protoc -I router/extproc/proto=proto --python_out=. proto/*.proto
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/index.py --quick
@@ -45,6 +50,11 @@ $(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml requirements.lock | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev]"
 	touch $@ $(VENV)/.installed
+
+# This version's output runs with protobuf 6.31.1 and later. It cannot be installed beside protobuf 7, thus its own place.
+$(PROTOC):
+	$(PYTHON) -m venv build/protoc
+	$@ -m pip install --quiet --disable-pip-version-check grpcio-tools==1.80.1
 
 clean:
 	rm -rf $(VENV) build *.egg-info

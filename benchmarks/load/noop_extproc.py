@@ -1,4 +1,4 @@
-"""An ext-proc server that only names replicas in turn: what Envoy's filter, gRPC and Python's stubs cost by themselves.
+"""An ext-proc server that only names replicas in turn: what Envoy's filter, gRPC and Protobuf cost by themselves.
 
 python noop_extproc.py HOST:PORT|unix:PATH REPLICA_HOST:PORT...
 """
@@ -12,47 +12,39 @@ from typing import Any
 
 import grpc
 import uvloop
-from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
-from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsResponse
-from envoy.service.accesslog.v3.als_pb2_grpc import (
-    AccessLogServiceServicer,
-    add_AccessLogServiceServicer_to_server,
-)
-from envoy.service.ext_proc.v3.external_processor_pb2 import (
+
+from router.extproc.proto.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
+from router.extproc.proto.base_pb2 import HeaderValue, HeaderValueOption
+from router.extproc.proto.external_processor_pb2 import (
     BodyResponse,
     CommonResponse,
     HeaderMutation,
     HeadersResponse,
+    ProcessingRequest,
     ProcessingResponse,
-)
-from envoy.service.ext_proc.v3.external_processor_pb2_grpc import (
-    ExternalProcessorServicer,
-    add_ExternalProcessorServicer_to_server,
 )
 
 _MAX_MESSAGE_BYTES = 80 << 20
 _PASS = ProcessingResponse(request_headers=HeadersResponse())
 
 
-class Processor(ExternalProcessorServicer):
+class Processor:
     """Lets heads pass, and answers bodies with the next replica."""
 
     def __init__(self, replicas: list[str]) -> None:
         self._answers = cycle([_send_to(each) for each in replicas])
 
-    async def Process(self, requests: AsyncIterator[Any], _: object) -> AsyncIterator[ProcessingResponse]:  # noqa: N802
+    async def process(self, requests: AsyncIterator[Any], _: object) -> AsyncIterator[ProcessingResponse]:
         async for request in requests:
             is_whole = request.HasField("request_body") or request.request_headers.end_of_stream
             yield next(self._answers) if is_whole else _PASS
 
 
-class Logs(AccessLogServiceServicer):
-    """Reads Envoy's access logs and forgets them."""
-
-    async def StreamAccessLogs(self, requests: AsyncIterator[Any], _: object) -> StreamAccessLogsResponse:  # noqa: N802
-        async for _request in requests:
-            pass
-        return StreamAccessLogsResponse()
+async def read_log(requests: AsyncIterator[Any], _: object) -> StreamAccessLogsResponse:
+    """Reads Envoy's access log and forgets it."""
+    async for _request in requests:
+        pass
+    return StreamAccessLogsResponse()
 
 
 def _send_to(replica: str) -> ProcessingResponse:
@@ -61,11 +53,23 @@ def _send_to(replica: str) -> ProcessingResponse:
     return ProcessingResponse(request_body=BodyResponse(response=common))
 
 
+def _handlers(processor: Processor) -> tuple[Any, ...]:
+    process = grpc.stream_stream_rpc_method_handler(
+        processor.process, ProcessingRequest.FromString, ProcessingResponse.SerializeToString
+    )
+    log = grpc.stream_unary_rpc_method_handler(
+        read_log, StreamAccessLogsMessage.FromString, StreamAccessLogsResponse.SerializeToString
+    )
+    return (
+        grpc.method_handlers_generic_handler("envoy.service.ext_proc.v3.ExternalProcessor", {"Process": process}),
+        grpc.method_handlers_generic_handler("envoy.service.accesslog.v3.AccessLogService", {"StreamAccessLogs": log}),
+    )
+
+
 async def main(address: str, replicas: list[str]) -> None:
     """Serves until it is killed."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)])
-    add_ExternalProcessorServicer_to_server(Processor(replicas), server)
-    add_AccessLogServiceServicer_to_server(Logs(), server)
+    server.add_generic_rpc_handlers(_handlers(Processor(replicas)))
     server.add_insecure_port(address)
     await server.start()
     await server.wait_for_termination()

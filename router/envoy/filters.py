@@ -13,7 +13,6 @@ LOG_DELAY_S = 0.05
 
 _BODY_MODES = {
     BodyMode.BUFFERED: "BUFFERED",
-    BodyMode.STREAMED: "STREAMED",
     BodyMode.DUPLEX: "FULL_DUPLEX_STREAMED",
 }
 
@@ -66,8 +65,6 @@ def _ext_proc(settings: EnvoySettings) -> Json:
         "filters.http.ext_proc.v3.ExternalProcessor",
         grpc_service=_weft_grpc(),
         processing_mode=mode,
-        # Else Weft would have to decide before it has seen the body.
-        send_body_without_waiting_for_header_response=settings.body is BodyMode.STREAMED,
         message_timeout=seconds(settings.hold_s),
         failure_mode_allow=settings.fail_open,
         status_on_error={"code": "ServiceUnavailable"},

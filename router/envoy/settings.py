@@ -20,12 +20,14 @@ _LOCAL_TREES = (PROGRAMS_PATH,)
 
 
 class BodyMode(StrEnum):
-    """How Weft gets a request's body."""
+    """How Weft gets a request's body.
+
+    Not STREAMED: Weft would not see it before it has to decide, and where Envoy sends it earlier, the replica gets
+    some of it twice.
+    """
 
     BUFFERED = "buffered"
     """In one message, after the head; Envoy keeps its copy and sends that on."""
-    STREAMED = "streamed"
-    """In pieces, right behind the head; Envoy keeps its copy and sends that on."""
     DUPLEX = "duplex"
     """In pieces, each of which Weft sends back. What gateways of the Gateway API Inference Extension insist on."""
 

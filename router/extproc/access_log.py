@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from envoy.data.accesslog.v3.accesslog_pb2 import DownstreamEnd, NotSet
-from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from google.protobuf.message import DecodeError
 
 from router.core.types import Outcome
 from router.extproc.messages import ProtocolError
 from router.extproc.names import endpoint_of
+from router.extproc.proto.accesslog_pb2 import DownstreamEnd, NotSet
+from router.extproc.proto.als_pb2 import StreamAccessLogsMessage
 
 _ENDS = (NotSet, DownstreamEnd)
 """Older versions of Envoy log ends only, and do not say so."""

@@ -30,7 +30,7 @@ class Modes:
     request_body: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
     response_body: BodyMode = BodyMode.NONE
     body_comes_before_answer: bool = False
-    """STREAMED: Envoy sends the body although its head has not been answered."""
+    """STREAMED: Envoy sends the body although its head has not been answered; refused, see ``stream.py``."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import grpc
-from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsResponse
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -16,7 +15,9 @@ from router.extproc.messages import ProtocolError
 from router.extproc.names import endpoint_of
 from router.extproc.picker import Picker
 from router.extproc.processing import Processing, Shared, StreamSettings
+from router.extproc.proto.als_pb2 import StreamAccessLogsResponse
 from router.extproc.stats import ExtProcStats
+from router.extproc.threads import step_back
 from router.extproc.tls import TlsFiles, credentials
 from router.proxy.listener import split_address
 
@@ -40,6 +41,7 @@ class ExtProcServer:
         self._shared = Shared(picker, ends, stats, settings)
         self._tls = tls
         self._logs: set[asyncio.Task[Any]] = set()
+        self._stops = False
         self._expiring: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -72,12 +74,14 @@ class ExtProcServer:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
         await self._server.start()
+        step_back()
         for service in _SERVING:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._expiring = asyncio.create_task(self._expire())
 
     async def stop(self, grace_s: float) -> None:
         """Says that it does not serve any more, takes no more streams, and gives those under way ``grace_s``."""
+        self._stops = True
         await self._health.enter_graceful_shutdown()
         if self._expiring is not None:
             self._expiring.cancel()
@@ -101,7 +105,7 @@ class ExtProcServer:
         await Processing(self._shared, context).run()
 
     async def _receive_log(self, _: object, context: Any) -> bytes:
-        """Envoy keeps one of these open for as long as it runs."""
+        """Envoy keeps one of these open for as long as it runs, and opens a new one when it ends."""
         task = asyncio.current_task()
         stats = self._shared.stats
         if task is not None:
@@ -109,7 +113,7 @@ class ExtProcServer:
         stats.logs_open += 1
         wrong = ""
         try:
-            while (data := await context.read()) is not grpc.aio.EOF:
+            while not self._stops and (data := await context.read()) is not grpc.aio.EOF:
                 for entry in read_entries(data):
                     self._shared.ends.logged(entry)
         except ProtocolError as error:

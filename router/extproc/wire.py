@@ -3,7 +3,7 @@
 Parts that repeat are written once and kept. Two written messages that are joined are one message in Protobuf, with
 the fields of both; that is how a kept part and a request's own part come together.
 
-Source: Envoy's ``external_processor.proto`` (v3), as packed by ``xds-protos``.
+Source: Envoy's ``external_processor.proto`` (v3), of which ``proto/`` holds what is needed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from google.protobuf.message import DecodeError
 
 from router.errors import ApiError
@@ -31,6 +29,8 @@ from router.extproc.messages import (
     ResponseTrailers,
 )
 from router.extproc.names import DESTINATION, LB_NAMESPACE, OWN_NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE, host_of
+from router.extproc.proto.base_pb2 import HeaderValue, HeaderValueOption
+from router.extproc.proto.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
 MAX_CHUNK_BYTES = 62_000
 """Of a body that is sent back in pieces: some gateways take no more than 64 KB in one message."""

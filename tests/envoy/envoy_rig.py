@@ -35,7 +35,8 @@ PATIENCE_S = 60.0
 
 PATH = "/v1/chat/completions"
 WAYS = ("buffered", "duplex")
-"""In which a request's body comes to Weft. Besides: ``open`` can do without Weft, ``anywhere`` knows no replica."""
+"""In which a request's body comes to Weft. Besides: ``open`` can do without Weft, ``anywhere`` knows no replica, and
+``streamed`` and ``early`` are modes that `weft envoy-config` does not write."""
 
 
 class Envoy:
@@ -92,12 +93,18 @@ class Envoy:
         ways = {way: replace(known, body=BodyMode(way)) for way in WAYS}
         ways["open"] = replace(known, fail_open=True)
         ways["anywhere"] = replace(known, fleet=Fleet())
+        ways["streamed"] = ways["early"] = known
         whole = bootstrap(known) | {"static_resources": {"listeners": [], "clusters": []}}
         clusters: dict[str, Json] = {}
         for way, settings in ways.items():
             text = json.dumps(bootstrap(settings)["static_resources"])
             if way == "anywhere":
                 text = text.replace(f'"{REPLICAS}"', '"anywhere"')
+            if way == "streamed":
+                text = text.replace('"BUFFERED"', '"STREAMED"')
+            if way == "early":
+                mode = '"send_body_without_waiting_for_header_response": true, "processing_mode"'
+                text = text.replace('"BUFFERED"', '"STREAMED"').replace('"processing_mode"', mode)
             resources = json.loads(text)
             whole["static_resources"]["listeners"] += [each | {"name": way} for each in resources["listeners"]]
             clusters |= {each["name"]: each for each in resources["clusters"]}

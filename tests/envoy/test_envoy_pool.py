@@ -48,6 +48,20 @@ async def test_a_large_body_passes_whole(envoy, way):
         assert said.body["choices"][0]["message"]["content"]
 
 
+async def test_streamed_bodies_reach_a_replica_whole_and_their_streams_end(envoy):
+    async with pool(envoy) as world:
+        said = await asyncio.gather(*(world.chat(f"{turn} {LONG}", "streamed") for turn in range(50)))
+        assert {each.status for each in said} == {200}
+        await world.idle()
+        await until(lambda: world.app.picking.stats.streams_open == 0)
+
+
+async def test_a_mode_in_which_envoy_sends_bodies_twice_is_refused(envoy):
+    async with pool(envoy) as world:
+        said = await world.chat("hello", "early")
+        assert (said.status, said.body["error"]["code"]) == (500, "body_mode")
+
+
 async def test_too_large_a_body_is_refused(envoy):
     async with pool(envoy) as world:
         said = await world.chat("hello", metadata={"padding": "x" * 65 * MIB})

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from router.extproc import threads
+
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def grpc_at_full_priority():
+    """The gateways of these tests are in the same process, and a busy machine would keep them waiting."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "NICENESS", 0)
+        yield
 
 
 def pytest_asyncio_loop_factories(config, item):

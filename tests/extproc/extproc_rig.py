@@ -10,9 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
-from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry
-from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
 from router.config import parse_config
 from router.core.flow import Flow, Gate, Waiting
@@ -22,6 +19,9 @@ from router.core.view import Candidates, View
 from router.dispatcher import Dispatcher
 from router.engine.prompts.maker import PromptMaker
 from router.engine.prompts.text import TextPrompts
+from router.extproc.proto.accesslog_pb2 import HTTPAccessLogEntry
+from router.extproc.proto.als_pb2 import StreamAccessLogsMessage
+from router.extproc.proto.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from router.extproc.server import ACCESS_LOG, EXT_PROC
 from router.feed import Feed
 from router.following import make_programs
@@ -321,6 +321,11 @@ def log_message(*entries: HTTPAccessLogEntry) -> bytes:
     message = StreamAccessLogsMessage()
     message.http_logs.log_entry.extend(entries)
     return bytes(message.SerializeToString())
+
+
+def said_by_weft(caplog: Any) -> list[str]:
+    """What the log has, without what gRPC tells of other tests' loops."""
+    return [record.getMessage() for record in caplog.records if record.name != "asyncio"]
 
 
 async def within(waiting: Any) -> Any:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import grpc
@@ -13,6 +15,7 @@ from extproc_rig import Gateway, chat, log_entry, log_message, until, within
 
 from router.app import App
 from router.config import parse_config
+from router.extproc.threads import NICENESS
 from sim.engine import load_profile
 from sim.replica.serving import serve_replicas
 from sim.replica.settings import Settings
@@ -85,6 +88,12 @@ async def test_the_picker_can_stand_alone():
         assert app.listener.port == 0
 
 
+def niceness(pid):
+    """Of each thread of a process, the main one first."""
+    threads = sorted(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+    return [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads]
+
+
 async def test_the_command_serves_until_it_is_told_to_stop():
     listening = "import sys; from router.cli import main; main(sys.argv[1:])"
     options = ["serve", "--listen", "none", "--extproc", "127.0.0.1:0", "--replica", "http://127.0.0.1:9"]
@@ -94,6 +103,9 @@ async def test_the_command_serves_until_it_is_told_to_stop():
     try:
         while b"ext-proc listens" not in (line := await within(process.stderr.readline())):
             assert line, "the command has ended"
+        if sys.platform == "linux":
+            assert NICENESS in niceness(process.pid), "gRPC's threads stay behind the event loop"
+            assert niceness(process.pid)[0] == os.getpriority(os.PRIO_PROCESS, 0), "which has its priority"
         process.send_signal(signal.SIGTERM)
         assert await within(process.wait()) == 0
         assert b"Traceback" not in await process.stderr.read()

@@ -52,13 +52,29 @@ async def test_trailers_are_answered_in_their_turn():
         assert not answers[1].ends, "the trailers end it"
 
 
-async def test_streamed_bodies_that_come_early_are_held_and_let_pass():
+async def test_streamed_bodies_are_let_pass_until_envoy_closes_the_stream():
     async with serving(Pod()) as gateway:
-        messages = [request_headers(mode=STREAMED, early_body=True), *pieces(chat("x" * 1000), 300)]
-        decided, *rest = await exchange(gateway, messages)
-        assert decided.endpoint == "10.0.0.1:8000"
-        assert len(rest) == len(messages) - 1
-        assert not any(told.answer.request_body.response.HasField("body_mutation") for told in rest)
+        body = pieces(chat("x" * 1000), 300)
+        call = gateway.open()
+        await call.send(request_headers(mode=STREAMED))
+        assert (await call.next()).endpoint == "10.0.0.1:8000"
+        await call.send(*body)
+        for _ in body:
+            assert not (await call.next()).answer.request_body.response.HasField("body_mutation")
+        assert gateway.rig.stats.streams_open == 1
+        await call.close()
+        assert await call.rest() == []
+        assert (await call.status())[0].name == "OK"
+        assert gateway.rig.in_flight == 1, "the log tells its end"
+
+
+async def test_a_mode_in_which_envoy_sends_bodies_twice_is_refused():
+    async with serving(Pod()) as gateway:
+        (told,) = await exchange(gateway, [request_headers(mode=STREAMED, early_body=True)])
+        status, _, error = told.refusal
+        assert (status, error["code"], gateway.rig.in_flight) == (500, "body_mode", 0)
+        (decided,) = await exchange(gateway, [request_headers(mode=STREAMED, early_body=True, ends=True, method="GET")])
+        assert decided.endpoint == "10.0.0.1:8000", "there is no body to be damaged"
 
 
 async def test_a_body_over_the_limit_is_413_and_nothing_is_routed():
@@ -69,22 +85,17 @@ async def test_a_body_over_the_limit_is_413_and_nothing_is_routed():
         assert "1000 bytes" in error["message"]
 
 
-@pytest.mark.parametrize(
-    ("mode", "early"),
-    [(FULL_DUPLEX, False), (STREAMED, True), (BUFFERED, False)],
-    ids=["full duplex", "streamed", "buffered"],
-)
-async def test_64_mib_go_through(mode, early):
+@pytest.mark.parametrize("mode", [FULL_DUPLEX, BUFFERED], ids=["full duplex", "buffered"])
+async def test_64_mib_go_through(mode):
     async with serving(Pod()) as gateway:
         body = bytes(64 * MIB)
-        head = request_headers({"content-type": "audio/wav", "x-request-id": "1"}, mode=mode, early_body=early)
+        head = request_headers({"content-type": "audio/wav", "x-request-id": "1"}, mode=mode)
         if mode == BUFFERED:
             _, decided = await exchange(gateway, [head, request_body(body)])
         else:
             decided, *rest = await exchange(gateway, [head, *pieces(body, 4 * MIB)])
-        assert decided.endpoint == "10.0.0.1:8000"
-        if mode == FULL_DUPLEX:
             assert b"".join(told.chunk for told in rest) == body
+        assert decided.endpoint == "10.0.0.1:8000"
 
 
 async def test_a_body_that_envoy_cut_off_does_not_make_the_request_wrong():

@@ -2,7 +2,7 @@
 
 import grpc
 import pytest
-from extproc_rig import BUFFERED, Pod, bare, chat, request_body, request_headers, serving, until
+from extproc_rig import BUFFERED, Pod, bare, chat, request_body, request_headers, said_by_weft, serving, until
 
 
 async def status_of(gateway, *messages):
@@ -33,7 +33,7 @@ async def test_a_message_that_cannot_come_now_ends_the_stream_with_a_reason(mess
         assert await status_of(gateway, *messages) == (grpc.StatusCode.INVALID_ARGUMENT, says)
         assert dict(gateway.rig.stats.malformed) == {"ext_proc": 1}
         assert (gateway.rig.in_flight, gateway.rig.stats.streams_open) == (0, 0)
-        assert not caplog.records
+        assert not said_by_weft(caplog)
 
 
 async def test_an_empty_message_says_nothing():
@@ -58,7 +58,7 @@ async def test_what_is_no_message_at_all_ends_the_stream(service, caplog):
         await call.write(b"\xff\xff\xff\xff")
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert dict(gateway.rig.stats.malformed) == {service: 1}
-        assert not caplog.records
+        assert not said_by_weft(caplog)
 
 
 async def test_a_body_that_says_nonsense_is_the_clients_fault_not_the_gateways():
@@ -98,7 +98,7 @@ async def test_an_unexpected_error_costs_one_request_and_is_logged(caplog):
         gateway.rig.dispatcher.submit = lambda request: 1 // 0
         status, _, error = (await gateway.post()).refusal
         assert (status, error["type"]) == (500, "server_error")
-        assert [record.name for record in caplog.records] == ["weft.extproc"]
+        assert {record.name for record in caplog.records} - {"asyncio"} == {"weft.extproc"}
         gateway.rig.dispatcher.submit = submit
         assert (await gateway.post()).endpoint
         assert gateway.rig.stats.internal_errors == 1

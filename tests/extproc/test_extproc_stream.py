@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import pytest
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,12 +18,14 @@ from router.extproc.messages import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from router.extproc.proto.external_processor_pb2 import ProcessingResponse
 from router.extproc.stream import Answering, Route, Sign, State, Stream
 from router.extproc.wire import MAX_CHUNK_BYTES, Destination
 
 HEADERS = [(b":method", b"POST"), (b":path", b"/v1/chat/completions")]
 THERE = Destination("10.0.0.1:8000", "a")
 FULL_DUPLEX = Modes()
+STREAMED = Modes(BodyMode.STREAMED)
 EARLY = Modes(BodyMode.STREAMED, body_comes_before_answer=True)
 BUFFERED = Modes(BodyMode.BUFFERED)
 
@@ -92,15 +93,21 @@ def test_however_a_body_is_cut_the_same_is_routed_and_the_same_bytes_go_back(cut
 
 
 @given(bodies_cut())
-def test_streamed_pieces_get_an_answer_each_once_the_head_may_go(cut):
-    body, pieces = cut
+def test_streamed_pieces_get_an_answer_each_behind_the_heads(cut):
+    _, pieces = cut
     *first, last = pieces
     stream = Stream(1 << 20)
-    messages = [head(EARLY), *(RequestBody(each) for each in first), RequestBody(last, True)]
+    messages = [head(STREAMED), *(RequestBody(each) for each in first), RequestBody(last, True)]
     events = run(stream, messages)
-    assert [route.body for route in routes(events)] == [body]
+    assert [route.body for route in routes(events)] == [None]
     assert kinds(said(events)) == ["request_headers", *["request_body"] * len(pieces)]
     assert not any(chunk.body for chunk in chunks_of(said(events))), "Envoy has the bytes"
+    assert stream.state is State.FOLLOWING, "Envoy closes it"
+
+
+def test_streamed_bodies_that_come_before_the_heads_answer_are_refused():
+    with pytest.raises(ApiError, match="sends bodies twice"):
+        Stream(1 << 20).receive(head(EARLY))
 
 
 @given(st.binary(max_size=300), st.booleans())
@@ -121,13 +128,13 @@ def test_a_body_that_was_cut_off_is_not_known():
     assert routes(run(Stream(1 << 20), [head(partial), RequestBody(b"{}", True)]))[0].body == b"{}"
 
 
-@pytest.mark.parametrize("modes", [Modes(BodyMode.NONE), Modes(BodyMode.STREAMED)])
-def test_without_its_body_a_request_is_routed_by_its_head(modes):
+@pytest.mark.parametrize(("modes", "state"), [(Modes(BodyMode.NONE), State.OVER), (STREAMED, State.FOLLOWING)])
+def test_without_its_body_a_request_is_routed_by_its_head(modes, state):
     stream = Stream(1 << 20)
     events = run(stream, [head(modes)])
     assert [(route.body, route.is_bodiless) for route in routes(events)] == [(None, False)]
     assert kinds(said(events)) == ["request_headers"]
-    assert stream.state is State.OVER
+    assert stream.state is state
 
 
 @pytest.mark.parametrize("modes", [FULL_DUPLEX, EARLY, BUFFERED, Modes(BodyMode.NONE)])
@@ -230,7 +237,7 @@ MESSAGES = st.sampled_from(
     [
         head(),
         head(BUFFERED),
-        head(EARLY),
+        head(STREAMED),
         head(ends=True),
         RequestBody(b"ab"),
         RequestBody(b"c", True),
