@@ -24,6 +24,8 @@ from router.proxy.listener import split_address
 EXT_PROC = "envoy.service.ext_proc.v3.ExternalProcessor"
 ACCESS_LOG = "envoy.service.accesslog.v3.AccessLogService"
 _HEALTH = "grpc.health.v1.Health"
+_LOOK_AGAIN_S = 0.05
+_LAST_WORDS_S = 0.25
 _SERVING = ("", "liveness", "readiness", EXT_PROC, ACCESS_LOG)
 _OVERHEAD_BYTES = 1 << 20
 """Of a message, above the body in it."""
@@ -87,7 +89,13 @@ class ExtProcServer:
             self._expiring.cancel()
         for log in self._logs:
             log.cancel()
-        await self._server.stop(grace_s)
+        stopping = asyncio.ensure_future(self._server.stop(grace_s))
+        while self._shared.stats.streams_open and not stopping.done():
+            await asyncio.wait([stopping], timeout=_LOOK_AGAIN_S)
+        # A log that gRPC has taken and not handed over yet would hold it up: what requests wait for is said by now.
+        await asyncio.wait([stopping], timeout=_LAST_WORDS_S)
+        await self._server.stop(None)
+        await stopping
 
     def _add_services(self) -> None:
         process = grpc.stream_stream_rpc_method_handler(self._process)
