@@ -9,7 +9,6 @@ Envoy alone, Envoy with an ext-proc server that only names replicas in turn, and
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -18,11 +17,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from load.arguments import chosen, make_parser, plan_of
 from load.extproc_targets import extproc_targets
 from load.machine import describe
-from load.measure import Bench, Plan, Report, Test
+from load.measure import Bench, Report, Test
 from load.programs import HarnessError, compile_programs
-from load.targets import Target
 
 from router.envoy.process import EnvoyMissingError
 
@@ -43,13 +42,13 @@ TESTS = (
 
 def main() -> int:
     """Measures what is asked for and prints the table. Returns the exit status."""
-    arguments = _parse()
-    plan = _plan(arguments)
+    arguments = make_parser(__doc__).parse_args()
+    plan = plan_of(arguments, TESTS)
     os.sched_setaffinity(0, {plan.load_core})
     record: Report = {"when": time.strftime("%F %T"), "machine": describe(), "seconds": plan.seconds, "targets": {}}
     with tempfile.TemporaryDirectory(prefix="extproc-benchmark-") as directory:
         compile_programs(Path(directory))
-        for target in _chosen(extproc_targets(), arguments.only):
+        for target in chosen(extproc_targets(), arguments.only):
             print(target.name, flush=True)
             with Bench(plan, Path(directory)) as bench:
                 record["targets"][target.name] = bench.measure(target, _print_result)
@@ -107,37 +106,6 @@ def _print_result(test: str, result: Report) -> None:
         + (f"  {failures} FAILED" if failures else ""),
         flush=True,
     )
-
-
-def _plan(arguments: argparse.Namespace) -> Plan:
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise HarnessError("two cores are needed: one for Envoy and Weft, one for the replicas and the load")
-    seconds = arguments.seconds or (1.0 if arguments.quick else 4.0)
-    repetitions = arguments.repetitions or (1 if arguments.quick else 3)
-    chosen = tuple(test for test in TESTS if not arguments.tests or test.name in arguments.tests.split(","))
-    return Plan(seconds, repetitions, arguments.tries, arguments.quiet, cores[0], cores[1], chosen)
-
-
-def _chosen(targets: list[Target], only: str) -> list[Target]:
-    names = [name for name in only.split(",") if name]
-    unknown = set(names) - {target.name for target in targets}
-    if unknown:
-        raise HarnessError(f"--only: no target {', '.join(sorted(unknown))}")
-    return [target for target in targets if not names or target.name in names]
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one repetition of 1 s each")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
-    parser.add_argument("--only", default="", metavar="NAMES", help="targets, comma-separated; default: all")
-    parser.add_argument("--tests", default="", metavar="NAMES", help="tests, comma-separated; default: all")
-    parser.add_argument("--seconds", type=float, help="of each run (4; quick: 1)")
-    parser.add_argument("--repetitions", type=int, help="of each test (3; quick: 1)")
-    parser.add_argument("--tries", type=int, default=3, help="for each repetition, until one is quiet")
-    parser.add_argument("--quiet", type=float, default=0.1, help="foreign CPU, in cores, that still counts as quiet")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

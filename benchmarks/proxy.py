@@ -11,17 +11,16 @@ repeated up to --tries times, and the quietest counts, whatever its result.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from load.arguments import chosen, make_parser, plan_of
 from load.machine import describe
-from load.measure import TESTS, Bench, Plan, Report
+from load.measure import TESTS, Bench, Report
 from load.programs import HarnessError, compile_programs
 from load.table import table
 from load.targets import Target, all_targets
@@ -29,9 +28,11 @@ from load.targets import Target, all_targets
 
 def main() -> int:
     """Measures what is asked for and prints the table. Returns the exit status."""
-    arguments = _parse()
-    targets = _chosen(all_targets(arguments.peers), arguments.only)
-    plan = _plan(arguments)
+    parser = make_parser(__doc__)
+    parser.add_argument("--peers", type=Path, default=Path("~/.cache/weft-peers").expanduser(), metavar="DIR")
+    arguments = parser.parse_args()
+    targets = chosen(all_targets(arguments.peers), arguments.only)
+    plan = plan_of(arguments, TESTS)
     os.sched_setaffinity(0, {plan.load_core})
     record: Report = {"when": time.strftime("%F %T"), "machine": describe(), "seconds": plan.seconds, "targets": {}}
     with tempfile.TemporaryDirectory(prefix="proxy-benchmark-") as directory:
@@ -72,39 +73,6 @@ def _print_result(test: str, result: Report) -> None:
 
 def _why(result: Report) -> str:
     return next(str(run["first_failure"]) for run in result["runs"] if run["failures"])
-
-
-def _plan(arguments: argparse.Namespace) -> Plan:
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise HarnessError("two cores are needed: one for the router, one for the replicas and the load")
-    seconds = arguments.seconds or (1.0 if arguments.quick else 4.0)
-    repetitions = arguments.repetitions or (1 if arguments.quick else 3)
-    chosen = tuple(test for test in TESTS if not arguments.tests or test.name in arguments.tests.split(","))
-    return Plan(seconds, repetitions, arguments.tries, arguments.quiet, cores[0], cores[1], chosen)
-
-
-def _chosen(targets: list[Target], only: str) -> Sequence[Target]:
-    names = [name for name in only.split(",") if name]
-    known = {target.name: target for target in targets}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise HarnessError(f"--only: no target {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names] if names else targets
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one repetition of 1 s each")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
-    parser.add_argument("--only", default="", metavar="NAMES", help="targets, comma-separated; default: all")
-    parser.add_argument("--tests", default="", metavar="NAMES", help="tests, comma-separated; default: all")
-    parser.add_argument("--peers", type=Path, default=Path("~/.cache/weft-peers").expanduser(), metavar="DIR")
-    parser.add_argument("--seconds", type=float, help="of each run (4; quick: 1)")
-    parser.add_argument("--repetitions", type=int, help="of each test (3; quick: 1)")
-    parser.add_argument("--tries", type=int, default=3, help="for each repetition, until one is quiet")
-    parser.add_argument("--quiet", type=float, default=0.1, help="foreign CPU, in cores, that still counts as quiet")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

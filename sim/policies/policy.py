@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flow.gates.step_budget import StepBudget
 from router.config import ProfileConfig
-from router.core.flow import Flow, Order
+from router.core.flow import Admission, Flow, Order
 from router.core.programs.tracker import Programs
 from router.core.router import Router
 from router.profiles import make_profile, shipped_profiles
@@ -29,11 +29,13 @@ def no_queue(world: World) -> Flow:
     return Flow()
 
 
-def in_order(make_order: Callable[[], Order]) -> Callable[[World], Flow]:
+def in_order(
+    make_order: Callable[[], Order], make_admission: Callable[[], Admission] | None = None
+) -> Callable[[World], Flow]:
     """What the fleet cannot start usefully waits in this order: the gate is the same for all orders to compare."""
 
     def make_flow(world: World) -> Flow:
-        return Flow(make_order(), gate_of(world))
+        return Flow(make_order(), gate_of(world), None if make_admission is None else make_admission())
 
     return make_flow
 

@@ -2,17 +2,11 @@
 
 from flow.admission.working_set import WorkingSet
 from flow.orders.critical_path import CriticalPath
-from router.core.flow import Flow
-from sim.policies.policy import Policy, World, gate_of
-
-
-def make_flow(world: World) -> Flow:
-    return Flow(CriticalPath(), gate_of(world), WorkingSet())
-
+from sim.policies.policy import Policy, in_order
 
 POLICY = Policy(
     "weft-programs",
     "Weft: critical-path, and programs wait while the contexts of those let in fill the KV memory",
-    make_flow=make_flow,
+    make_flow=in_order(CriticalPath, WorkingSet),
     follows_programs=True,
 )

@@ -24,7 +24,7 @@ from typing import Any
 from program_loop import Served, serve
 from program_mix import CONVERSATION_CALLS, Mix, longest_context_tokens, make_mix
 from real_traces import TRACE, read_sessions
-from replicas import BLOCK_SIZE_TOKENS, Replica, model_directory
+from replicas import BLOCK_SIZE_TOKENS, Replica, model_directory, running
 from tokenizers import Tokenizer
 from weft_process import Weft
 
@@ -73,15 +73,7 @@ def two_replicas(logs: Path) -> Iterator[list[Replica]]:
     options = ("--scheduling-policy", "priority")
     blocks = KV_TOKENS // BLOCK_SIZE_TOKENS + 1
     replicas = [Replica(MODEL, blocks, MAX_MODEL_LEN_TOKENS, logs / f"{MODEL}-{n}.log", options) for n in range(2)]
-    try:
-        for replica in replicas:
-            replica.start()
-        for replica in replicas:
-            replica.wait_until_ready()
-        yield replicas
-    finally:
-        for replica in replicas:
-            replica.stop()
+    yield from running(replicas)
 
 
 def mix_of(seed: int) -> Mix:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import uvloop
 from real_traces import TRACE, Turn, read_sessions
-from replicas import Replica, is_prepared, model_directory
+from replicas import Replica, is_prepared, model_directory, running
 from tokenizers import Tokenizer
 from weft_process import Weft
 
@@ -95,16 +95,3 @@ def weft(logs: Path, request: pytest.FixtureRequest) -> WeftMaker:
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(120)) as session:
         yield session
-
-
-def running(replicas: list[Replica]) -> Iterator[list[Replica]]:
-    """Starts all of them at once; stops them whatever happens."""
-    try:
-        for replica in replicas:
-            replica.start()
-        for replica in replicas:
-            replica.wait_until_ready()
-        yield replicas
-    finally:
-        for replica in replicas:
-            replica.stop()

@@ -11,6 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -217,3 +218,16 @@ def _environment() -> dict[str, str]:
 def end_with_parent() -> None:
     """A test run that is killed must not leave servers behind."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def running(replicas: list[Replica]) -> Iterator[list[Replica]]:
+    """Starts all of them at once; stops them whatever happens."""
+    try:
+        for replica in replicas:
+            replica.start()
+        for replica in replicas:
+            replica.wait_until_ready()
+        yield replicas
+    finally:
+        for replica in replicas:
+            replica.stop()

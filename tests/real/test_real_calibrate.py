@@ -10,9 +10,8 @@ from statistics import mean, median
 from typing import NamedTuple
 
 import pytest
-from conftest import running
 from real_programs import Player
-from replicas import Replica
+from replicas import Replica, running
 
 from router.core.router import Router
 from router.profiles import make_profiles

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
-from conftest import running
 from engine_mirror import VOCABULARY, Asked, Talk, ask, ask_together, mirror
-from replicas import BLOCK_SIZE_TOKENS, Replica
+from replicas import BLOCK_SIZE_TOKENS, Replica, running
 
 from sim.engine import EngineConfig, Policy, StepTime
 

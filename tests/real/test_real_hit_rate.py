@@ -8,10 +8,9 @@ from statistics import mean, median
 
 import aiohttp
 import pytest
-from conftest import running
 from real_client import Answer, ask
 from real_traces import Turn, conversation
-from replicas import BLOCK_SIZE_TOKENS, Replica, model_directory
+from replicas import BLOCK_SIZE_TOKENS, Replica, model_directory, running
 from test_real_predictions import chat
 
 CONCURRENT = 8
