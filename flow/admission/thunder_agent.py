@@ -116,7 +116,7 @@ class ThunderAgent:
         if program.reasoning:
             return
         program.acting_since_s = now
-        if _is_over(ticket):
+        if ticket.request.is_final:
             self._programs.forget(program)
         elif program.marked:
             self._programs.pause(program)
@@ -176,11 +176,6 @@ class ThunderAgent:
         for waiting in held:
             waiting.pinned = program.replica
         return held
-
-
-def _is_over(ticket: Ticket) -> bool:
-    hint = ticket.request.program
-    return not ticket.request.program_name or (hint is not None and hint.final)
 
 
 def _urgency(program: Program) -> tuple[int, float]:

@@ -194,7 +194,4 @@ def _that_may_serve(waiting: Waiting, replicas: Sequence[ReplicaMemory]) -> list
 
 def _is_over(ticket: Ticket, context: Context) -> bool:
     """The program will not call again, as far as its client tells."""
-    if context.step is not None:
-        return context.step.program.final
-    hint = ticket.request.program
-    return hint.final if hint is not None and hint.id else not ticket.request.session_id
+    return ticket.request.is_final if context.step is None else context.step.program.final

@@ -199,6 +199,11 @@ class Request:
         return said or self.lineage
 
     @property
+    def is_final(self) -> bool:
+        """Nothing of its program follows, as far as its client tells; what names no program is one of its own."""
+        return not self.program_name or (self.program is not None and self.program.final)
+
+    @property
     def program_key(self) -> tuple[str, str]:
         """(tenant, program). A request of which no program or session is known is a program of its own."""
         return self.tenant, self.program_name or f"request {self.id}"

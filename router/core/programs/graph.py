@@ -45,7 +45,7 @@ def come(program: Program, request: Request, estimator: Estimator, now: float) -
     while len(program.loose) > program.most_open - program.open:
         _take_up(next(iter(program.loose)))
     program.contradicted += program.final
-    program.final = hint.final or not request.program_name
+    program.final = request.is_final
     if not again:
         _count(step)
     _look_ahead(step, hint, carried, estimator)
