@@ -1,4 +1,5 @@
-"""Finds orders, gates and admissions by name; orders also as entry points of ``weft.orders`` and ``module:Class``."""
+"""Finds orders, gates, admissions and rules by name; orders also as entry points of ``weft.orders`` and
+``module:Class``."""
 
 from __future__ import annotations
 
@@ -9,6 +10,10 @@ from typing import Any
 
 from flow.admission.thunder_agent import ThunderAgent
 from flow.admission.working_set import WorkingSet
+from flow.disaggregation.always import Always
+from flow.disaggregation.min_uncached import MinUncached
+from flow.disaggregation.never import Never
+from flow.disaggregation.predicted_cost import PredictedCost
 from flow.gates.all_busy import AllBusy
 from flow.gates.step_budget import StepBudget
 from flow.guarded import Guarded
@@ -20,6 +25,7 @@ from flow.orders.program_fcfs import ProgramFcfs
 from flow.orders.srpt import Srpt
 from flow.orders.wspt import Wspt
 from flow.parameters import ParameterError, check_parameters, takes
+from router.core.disaggregation.rule import Rule
 from router.core.flow import Admission, Fcfs, Gate, Order
 
 NONE = "none"
@@ -36,6 +42,12 @@ ORDERS: dict[str, Callable[..., Order]] = {
 }
 GATES: dict[str, Callable[..., Gate]] = {"all-busy": AllBusy, "step-budget": StepBudget}
 ADMISSIONS: dict[str, Callable[..., Admission]] = {"thunder-agent": ThunderAgent, "working-set": WorkingSet}
+RULES: dict[str, Callable[..., Rule]] = {
+    "always": Always,
+    "min-uncached": MinUncached,
+    "never": Never,
+    "predicted-cost": PredictedCost,
+}
 
 ENTRY_POINTS = "weft.orders"
 
@@ -71,6 +83,14 @@ def make_gate(name: str, parameters: Mapping[str, Any]) -> Gate | None:
 def make_admission(name: str, parameters: Mapping[str, Any]) -> Admission | None:
     """An admission by name; None for ``none``. Raises UnknownPartError with what is allowed."""
     made: Admission | None = _made("admission", name, ADMISSIONS, parameters)
+    return made
+
+
+def make_rule(name: str, parameters: Mapping[str, Any]) -> Rule:
+    """A rule of disaggregation by name. Raises UnknownPartError with what is allowed."""
+    if name not in RULES:
+        raise UnknownPartError(f"no rule {name!r}; allowed: {', '.join(sorted(RULES))}")
+    made: Rule = _construct("rule", name, RULES[name], parameters)
     return made
 
 

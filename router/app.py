@@ -19,6 +19,7 @@ from router.config import ConfigError, KubernetesConfig, PromptConfig, WeftConfi
 from router.core.index.prefix_index import warm_up
 from router.core.router import Router
 from router.core.types import LoadReport, Outcome
+from router.disaggregating import make_disaggregation
 from router.dispatcher import Dispatcher
 from router.engine.context import EngineContext
 from router.engine.discovery.address import AddressError, ReplicaAddress, parse_address
@@ -67,7 +68,8 @@ class App:
         flow, programs, warm_ups = make_flow(config), make_programs(config), make_warm_ups(config)
         if warm_ups is not None:
             flow.watchers = (warm_ups,)
-        self.router = Router(profiles, config.router, flow=flow, programs=programs)
+        disaggregation = make_disaggregation(config, profiles)
+        self.router = Router(profiles, config.router, flow=flow, programs=programs, disaggregation=disaggregation)
         self.sources = discoveries(config, self.troubles)
         own_tokenizers = {model: prompt_source(f"models.{model}", each) for model, each in config.models.items()}
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))

@@ -24,6 +24,7 @@ from pydantic import (
     with_config,
 )
 
+from router.core.disaggregation.topology import LABELS
 from router.core.router import RouterSettings
 from router.engine.discovery.address import make_address
 from router.proxy.limits import ProxyLimits
@@ -45,7 +46,7 @@ class ScorerConfig(_Section):
 
 
 class ProfileConfig(_Section):
-    filters: list[str] = Field(default_factory=lambda: ["healthy", "model", "lora", "subset"])
+    filters: list[str] = Field(default_factory=lambda: ["healthy", "model", "lora", "decodes", "subset"])
     scorers: list[ScorerConfig] = Field(default_factory=list)
     picker: str = "max-score"
 
@@ -114,7 +115,7 @@ class EngineConfig(_Section):
 
 
 class PartConfig(_Section):
-    """An order, a gate or an admission: its name, or its name and parameters."""
+    """An order, a gate, an admission or a rule: its name, or its name and parameters."""
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -138,6 +139,26 @@ class QueueConfig(_Section):
     """One more is refused with 429."""
     max_wait_s: float | None = Field(default=300.0, gt=0.0)
     """Who has waited that long is refused with 503."""
+
+
+class DisaggregationConfig(_Section):
+    """Whether prompts are computed on one replica and answered by another, in a fleet whose replicas have roles."""
+
+    enabled: bool = True
+    """Without replicas of role ``prefill`` or ``decode`` nothing changes."""
+    among_equals: bool = False
+    """Also where every replica is ``both``: all of them must have been started with the connector."""
+    rule: PartConfig = PartConfig(name="predicted-cost")
+    profile: str = "prefill"
+    """Picks the prefill replica."""
+    connector: Literal["nixl", "mooncake", "sglang", "shared-storage"] = "nixl"
+    """How the replicas hand KV blocks over."""
+    max_prefills: int = Field(default=2, ge=1, le=16)
+    """Prefill replicas that are tried before the decode replica computes the prompt itself."""
+    kv_bytes_per_token: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """By base model; ``*`` stands for all others."""
+    labels: tuple[str, str, str] = LABELS
+    """Replica labels that tell node, rack and zone."""
 
 
 class BudgetConfig(_Section):
@@ -295,6 +316,7 @@ class WeftConfig(_Section):
     default_profile: str = "default"
     queue: QueueConfig = QueueConfig()
     programs: ProgramsConfig = ProgramsConfig()
+    disaggregation: DisaggregationConfig = DisaggregationConfig()
     identity: IdentityConfig = IdentityConfig()
     tenants: dict[str, TenantConfig] = Field(default_factory=dict)
     """By the tenant header's value, or ``key-`` and the hash of an API key."""

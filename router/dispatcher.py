@@ -72,6 +72,18 @@ class Dispatcher:
         if self._waiters:
             self._poll_within(0.0)
 
+    def prefill_ended(self, leg: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
+        """To be called once for each prefill leg whose end is seen: ``ticket.prefill`` of a ticket."""
+        self._router.on_response_end(leg, usage, outcome, self._clock())
+        if leg.decision is not None:
+            self._note(leg.decision.replica.name, outcome)
+        if self._waiters:
+            self._poll_within(0.0)
+
+    def prefill_elsewhere(self, ticket: Ticket) -> bool:
+        """After a prefill leg that failed. False: the replica of the ticket's decision computes the prompt itself."""
+        return self._router.prefill_elsewhere(ticket, self._clock())
+
     def response_ended(self, ticket: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
         """To be called exactly once for each ticket."""
         self._router.on_response_end(ticket, usage, outcome, self._clock())

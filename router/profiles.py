@@ -9,14 +9,16 @@ from typing import TypeVar
 import yaml
 
 from router.config import ConfigError, ProfileConfig
-from router.core.filters import Filter, Healthy, Lora, Model, Subset
+from router.core.filters import Decodes, Filter, Healthy, Lora, Model, Prefills, Subset
 from router.core.pickers import MaxScore, Picker, PowerOfTwo, RoundRobin, WeightedRandom
 from router.core.scheduler import Profile, WeightedScorer
 from scorers.registry import UnknownScorerError, make_scorer
 
 _Kind = TypeVar("_Kind")
 
-FILTERS: dict[str, Callable[[], Filter]] = {each.name: each for each in (Healthy, Model, Lora, Subset)}
+FILTERS: dict[str, Callable[[], Filter]] = {
+    each.name: each for each in (Healthy, Model, Lora, Decodes, Prefills, Subset)
+}
 PICKERS: dict[str, Callable[[], Picker]] = {
     each.name: each for each in (MaxScore, WeightedRandom, PowerOfTwo, RoundRobin)
 }

@@ -14,6 +14,7 @@ from scorers.in_flight_tokens import InFlightTokens
 from scorers.kv_utilisation import KvUtilisation
 from scorers.lora_affinity import LoraAffinity
 from scorers.no_hit_lru import NoHitLru
+from scorers.pd_role import PdRole
 from scorers.peers.aibrix_prefix_cache import AibrixPrefixCache
 from scorers.peers.autellix_locality import AutellixLocality
 from scorers.peers.dynamo_cost import DynamoCost
@@ -28,6 +29,7 @@ from scorers.prefix_cache import PrefixCache
 from scorers.queue_depth import QueueDepth
 from scorers.running_requests import RunningRequests
 from scorers.session_affinity import SessionAffinity
+from scorers.transfer_cost import TransferCost
 
 SHIPPED: dict[str, type[Any]] = {
     scorer.name: scorer
@@ -42,6 +44,7 @@ SHIPPED: dict[str, type[Any]] = {
         LlmDTokenLoad,
         LoraAffinity,
         NoHitLru,
+        PdRole,
         Preble,
         PredictedTtft,
         PrefixCache,
@@ -50,6 +53,7 @@ SHIPPED: dict[str, type[Any]] = {
         RunningRequests,
         SessionAffinity,
         SmgCacheAware,
+        TransferCost,
         VllmRouterCacheAware,
     )
 }

@@ -50,6 +50,27 @@ class Lora:
         return slots[fleet.serving(model.lora)[slots]] if model.lora else slots
 
 
+class Decodes:
+    """Replicas that answer clients. Where none of them is left, replicas that only compute prompts must do."""
+
+    name = "decodes"
+    steady = True
+
+    def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
+        decoding = slots[fleet.decoding[slots]]
+        return decoding if len(decoding) else slots
+
+
+class Prefills:
+    """Replicas that compute prompts for others."""
+
+    name = "prefills"
+    steady = True
+
+    def keep(self, request: Request, model: ModelRef, slots: Slots, fleet: Fleet) -> Slots:
+        return slots[fleet.prefilling[slots]]
+
+
 class Subset:
     """Replicas that the request allows, less those that already failed it."""
 

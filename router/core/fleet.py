@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.core.types import Health, IndexState, ReplicaSpec
+from router.core.types import Health, IndexState, ReplicaSpec, Role
 
 MAX_REPLICAS = 1024
 
@@ -32,13 +32,16 @@ class ModelRef(NamedTuple):
 
 
 class Fleet:
-    """The replicas. ``specs``, ``health`` and ``index_states`` are lists by slot, ``routable`` a mask by slot."""
+    """The replicas. ``specs``, ``health`` and ``index_states`` are lists by slot. Masks by slot: ``routable``, and by
+    role ``decoding`` (answers clients) and ``prefilling`` (computes prompts for others); ``both`` is in both."""
 
     def __init__(self) -> None:
         self.specs: list[ReplicaSpec | None] = []
         self.health: list[Health] = []
         self.index_states: list[IndexState] = []
         self.routable: Mask = np.zeros(0, dtype=np.bool_)
+        self.decoding: Mask = np.zeros(0, dtype=np.bool_)
+        self.prefilling: Mask = np.zeros(0, dtype=np.bool_)
         self.slots: Slots = np.zeros(0, dtype=np.intp)
         self.version = 0
         """Counts the changes."""
@@ -46,6 +49,7 @@ class Fleet:
         self._refs: dict[str, ModelRef] = {}
         self._serving: dict[str, Mask] = {}
         self._block_sizes: dict[str, tuple[int, ...]] = {}
+        self._divided: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._slot_of)
@@ -96,6 +100,10 @@ class Fleet:
         mask = self._serving.get(model)
         return np.zeros(len(self.specs), dtype=np.bool_) if mask is None else mask
 
+    def has_roles(self, base: str) -> bool:
+        """Whether some replica of a base model serves one leg only."""
+        return base in self._divided
+
     def block_sizes_tokens(self, base: str) -> tuple[int, ...]:
         """The distinct block sizes among the replicas of a base model."""
         return self._block_sizes.get(base, ())
@@ -120,14 +128,17 @@ class Fleet:
         count = len(self.specs)
         present = [slot for slot, _ in self]
         self.slots = np.array(present, dtype=np.intp)
-        self.routable = np.zeros(count, dtype=np.bool_)
+        self.routable, self.decoding, self.prefilling = np.zeros((3, count), dtype=np.bool_)
         self._refs, self._serving = {}, {}
         sizes: dict[str, set[int]] = {}
         for slot, spec in self:
             self.routable[slot] = self.health[slot] is Health.HEALTHY
+            self.decoding[slot] = spec.role is not Role.PREFILL
+            self.prefilling[slot] = spec.role is not Role.DECODE
             sizes.setdefault(spec.base_model, set()).add(spec.block_size_tokens)
             for name in (*spec.models, *spec.adapters):
                 lora = "" if name in spec.models else name
                 self._refs.setdefault(name, ModelRef(spec.base_model, lora))
                 self._serving.setdefault(name, np.zeros(count, dtype=np.bool_))[slot] = True
+        self._divided = {spec.base_model for _, spec in self if spec.role is not Role.BOTH}
         self._block_sizes = {base: tuple(sorted(found)) for base, found in sizes.items()}

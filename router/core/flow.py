@@ -23,6 +23,7 @@ from router.core.view import Candidates, View
 
 if TYPE_CHECKING:
     from router.core.held import Held
+    from router.core.programs.call import Call
     from router.core.programs.step import Step
 
 Rank = tuple[float, ...]
@@ -49,16 +50,16 @@ class Waiting:
     """The only replica that it may go to, while that one is healthy; an admission may set it. Empty: any."""
     held: bool = False
     """The admission did not let it queue at once."""
-    known_step: Step | None = None
-    look_up_step: Callable[[Waiting], Step | None] | None = None
+    awaits_prefill: bool = False
+    """It is to be prefilled on a replica of its own, and none had room when that was last looked at."""
+    call: Call | None = None
+    """What is known of it; None where programs are not followed."""
 
     @property
     def step(self) -> Step | None:
         """Its place in its program; None where programs are not followed. One of which nothing is known is made up only
         when somebody asks."""
-        if self.known_step is None and self.look_up_step is not None:
-            self.known_step = self.look_up_step(self)
-        return self.known_step
+        return None if self.call is None else self.call.step
 
     @property
     def request(self) -> Request:
@@ -72,7 +73,7 @@ class Waiting:
     def lane(self) -> tuple[object, ...]:
         """Requests with the same lane can go to the same replicas."""
         request = self.ticket.request
-        return self.model, request.profile, request.subset, request.excluded, self.pinned
+        return self.model, request.profile, request.subset, request.excluded, self.pinned, self.awaits_prefill
 
 
 class ReplicaMemory(NamedTuple):

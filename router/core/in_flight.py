@@ -24,7 +24,10 @@ class Work:
     queue_tokens: float
     """Prompt tokens that were to be computed there before it, at dispatch."""
     dispatched_s: float
-    streams: bool
+    learns: bool
+    """The first byte of its answer tells how long prefill took."""
+    prefill_only: bool = False
+    """It is over when its prompt is computed."""
     prefilled: bool = False
 
 
@@ -45,7 +48,10 @@ class InFlight:
         self._generation[slot] += 1
         self._queues[slot].clear()
 
-    def dispatch(self, ticket: Ticket, slot: int, uncached_tokens: int, now: float) -> None:
+    def dispatch(
+        self, ticket: Ticket, slot: int, uncached_tokens: int, now: float, *, learns: bool, prefill_only: bool = False
+    ) -> None:
+        """``learns``: the first byte of the answer will tell how long prefill took."""
         request = ticket.request
         work = Work(
             slot,
@@ -54,7 +60,8 @@ class InFlight:
             uncached_tokens,
             float(self._load.prefill_tokens[slot]),
             now,
-            request.streams,
+            learns,
+            prefill_only,
         )
         self._work[ticket] = work
         queue = self._queues[slot]
@@ -64,11 +71,11 @@ class InFlight:
         self._load.dispatch(slot, work.prompt_tokens, uncached_tokens)
 
     def start(self, ticket: Ticket, now: float) -> None:
-        """The first byte of the answer arrived. Only a streamed one tells how long prefill took."""
+        """The first byte of the answer arrived."""
         work = self._work.get(ticket)
         if work is None or not self._current(work):
             return
-        if work.streams and not work.prefilled:
+        if work.learns and not work.prefilled:
             tokens = int(work.queue_tokens) + work.uncached_tokens
             self._load.learn(work.slot, tokens, now - work.dispatched_s)
         self._prefilled(work)
@@ -107,12 +114,15 @@ class InFlight:
     def _release(self, work: Work) -> None:
         if self._current(work):
             self._prefilled(work)
-            self._load.finish(work.slot, work.prompt_tokens)
+            if not work.prefill_only:
+                self._load.finish(work.slot, work.prompt_tokens)
 
     def _prefilled(self, work: Work) -> None:
         if not work.prefilled:
             work.prefilled = True
             self._load.start(work.slot, work.uncached_tokens)
+            if work.prefill_only:
+                self._load.finish(work.slot, work.prompt_tokens)
 
     def _current(self, work: Work) -> bool:
         return self._generation[work.slot] == work.generation

@@ -73,8 +73,13 @@ class Queue:
         self._open = list(self._lanes.values())
 
     def close_lane(self, waiting: Waiting) -> None:
-        """`first` passes over the request and those behind it in its lane, until `open_lanes`."""
-        self._open.remove(self._places[waiting][1])
+        """`first` passes over the request and those behind it in its lane, until `open_lanes`. Its lane may have become
+        another one."""
+        entry, lane = self._places[waiting]
+        if lane.key != waiting.lane:
+            lane = self._move(waiting, entry, lane)
+        if lane in self._open:
+            self._open.remove(lane)
 
     def first(self) -> Waiting | None:
         """Who leaves next, closed lanes aside."""
@@ -92,6 +97,16 @@ class Queue:
                 rank = self._order.rank(waiting, now)
                 if rank != old_rank:
                     self._enter(waiting, lane, rank)
+
+    def _move(self, waiting: Waiting, entry: _Entry, lane: _Lane) -> _Lane:
+        lane.waiting -= 1
+        if not lane.waiting:
+            del self._lanes[lane.key]
+        key = waiting.lane
+        new = self._lanes.setdefault(key, _Lane(key))
+        new.waiting += 1
+        self._enter(waiting, new, entry[0])
+        return new
 
     def _rank_all_again(self, now: float) -> None:
         for lane in self._lanes.values():

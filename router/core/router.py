@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from router.core.disaggregation.pairing import Pairing
+from router.core.disaggregation.settings import Disaggregation
 from router.core.fleet import Fleet, ModelRef, Slots
 from router.core.flow import Flow, Order, Prioritising, ReplicaMemory, Waiting
 from router.core.histogram import Histogram
@@ -33,6 +35,7 @@ from router.core.types import (
     ReplicaSpec,
     Request,
     Ticket,
+    TicketKind,
     Usage,
 )
 from router.core.view import View
@@ -91,9 +94,10 @@ class Router:
         seed: int | None = None,
         flow: Flow | None = None,
         programs: Programs | None = None,
+        disaggregation: Disaggregation | None = None,
     ) -> None:
         """``profiles`` must have the key ``default``. Without a ``flow``, nothing waits; without ``programs``, each
-        request stands for itself."""
+        request stands for itself; without ``disaggregation``, it is served by one replica."""
         self.settings = settings or RouterSettings()
         self.profiles = dict(profiles)
         self.fleet = Fleet()
@@ -107,6 +111,7 @@ class Router:
         self._prioritising = self._flow.order if isinstance(self._flow.order, Prioritising) else None
         self._refused: list[Ticket] = []
         self._in_flight = InFlight(self.load)
+        self.pairing = None if disaggregation is None else self._make_pairing(disaggregation)
 
     def submit(self, request: Request, now: float) -> Ticket:
         """Takes a request in; a ``poll`` says what becomes of it."""
@@ -172,29 +177,35 @@ class Router:
                 return None
         candidates = candidates.among(idle)
         position, _ = profile.choose(request, candidates, View(self.load, candidates.slots, now), self._random)
+        profile.dispatched(request, candidates, position, now)
         slot, cached_tokens = int(candidates.slots[position]), int(candidates.cached_tokens[position])
         priority = None if self._prioritising is None else LOWEST_PRIORITY
         decision = Decision(self._spec(slot), cached_tokens, priority=priority)
-        ticket = Ticket(request, now, decision, dispatched_s=now, is_warm_up=True)
-        self._in_flight.dispatch(ticket, slot, max(request.prompt_tokens - cached_tokens, 0), now)
-        if waiting.chain is not None:
-            self._expect(waiting.chain, slot, decision.replica, now)
+        ticket = Ticket(request, now, decision, dispatched_s=now, kind=TicketKind.WARM_UP)
+        uncached_tokens = max(request.prompt_tokens - cached_tokens, 0)
+        self._in_flight.dispatch(ticket, slot, uncached_tokens, now, learns=request.streams)
+        self._expect(waiting.chain, slot, now)
         return ticket
 
     def on_response_start(self, ticket: Ticket, now: float) -> None:
         """The replica's first body byte arrived."""
         self._in_flight.start(ticket, now)
+        if self.pairing is not None:
+            self.pairing.started(ticket, now)
         if ticket.request.streams:
             if self.programs is not None:
                 self.programs.started(ticket, now)
             self.stats.ttft_s.observe(now - ticket.submitted_s)
 
     def on_response_end(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
-        """The request is over, however it ended. Ends after a timeout in flight are ignored."""
+        """The request, or its prefill leg, is over, however it ended. Ends after a timeout in flight are ignored."""
+        if ticket.kind is TicketKind.PREFILL:
+            self._prefill_ended(ticket, usage, outcome, now)
+            return
         if not self._in_flight.end(ticket):
             return
         self._ended(ticket, usage, outcome, now)
-        if ticket.is_warm_up:
+        if ticket.kind is TicketKind.WARM_UP:
             return
         self.stats.ended[outcome] += 1
         if outcome is Outcome.OK:
@@ -202,6 +213,11 @@ class Router:
         if usage is not None and usage.prompt_tokens is not None and usage.cached_tokens is not None:
             self.stats.reported_prompt_tokens += usage.prompt_tokens
             self.stats.reported_cached_tokens += usage.cached_tokens
+
+    def prefill_elsewhere(self, ticket: Ticket, now: float) -> bool:
+        """The request's prefill leg ended badly. True: ``ticket.prefill`` is another one. False: it has none any more,
+        the replica of its decision computes the prompt itself."""
+        return self.pairing is not None and self.pairing.prefill_elsewhere(ticket, now)
 
     def on_replica(self, spec: ReplicaSpec, now: float) -> None:
         """A replica appeared, or what is known of it changed. Raises FleetFullError."""
@@ -290,21 +306,32 @@ class Router:
         position, explanation = profile.choose(request, candidates, view, self._random)
         slot = int(candidates.slots[position])
         spec, cached_tokens = self._spec(slot), int(candidates.cached_tokens[position])
+        plan = None if self.pairing is None else self.pairing.plan(waiting, slot, cached_tokens, now)
+        if plan is not None and plan.must_wait:
+            waiting.awaits_prefill = True
+            return False
+        profile.dispatched(request, candidates, position, now)
         priority = None if self._prioritising is None else self._prioritising.engine_priority(waiting)
         if explanation is not None:
             queue = self._explain_wait(waiting, priority, now)
             program = None if waiting.step is None else summarise_step(waiting.step)
-            explanation = replace(explanation, queue=queue, program=program)
+            disaggregation = None if plan is None else plan.explain()
+            explanation = replace(explanation, queue=queue, program=program, disaggregation=disaggregation)
         fallbacks: tuple[ReplicaSpec, ...] = ()
         if request.fallbacks:
             others = profile.runners_up(request, candidates, view, position)[: request.fallbacks]
             fallbacks = tuple(self._spec(int(candidates.slots[each])) for each in others)
         ticket.decision = Decision(spec, cached_tokens, explanation, priority, fallbacks)
         ticket.dispatched_s = now
-        self._in_flight.dispatch(ticket, slot, max(request.prompt_tokens - cached_tokens, 0), now)
-        self._count_dispatch(request, cached_tokens)
-        if waiting.chain is not None:
-            self._expect(waiting.chain, slot, spec, now)
+        if plan is not None and self.pairing is not None:
+            self.pairing.carry_out(plan, waiting, slot, now)
+        if ticket.prefill is None:
+            uncached_tokens = max(request.prompt_tokens - cached_tokens, 0)
+            self._in_flight.dispatch(ticket, slot, uncached_tokens, now, learns=request.streams)
+            self._expect(waiting.chain, slot, now)
+        else:
+            self._in_flight.dispatch(ticket, slot, 0, now, learns=False)
+        self._count_dispatch(ticket, cached_tokens)
         return True
 
     def _explain_wait(self, waiting: Waiting, priority: int | None, now: float) -> dict[str, object]:
@@ -319,14 +346,26 @@ class Router:
             "priority": priority,
         }
 
-    def _count_dispatch(self, request: Request, cached_tokens: int) -> None:
-        stats = self.stats
+    def _count_dispatch(self, ticket: Ticket, cached_tokens: int) -> None:
+        """What a prefill leg finds cached need not be computed either."""
+        stats, leg = self.stats, ticket.prefill
         stats.dispatched += 1
-        stats.prompt_tokens += request.prompt_tokens
-        stats.predicted_cached_tokens += cached_tokens
+        stats.prompt_tokens += ticket.request.prompt_tokens
+        stats.predicted_cached_tokens += (
+            cached_tokens if leg is None or leg.decision is None else leg.decision.cached_tokens
+        )
+
+    def _prefill_ended(self, leg: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
+        if self.pairing is not None:
+            self.pairing.prefill_ended(leg, usage, outcome, now)
 
     def _ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
-        if not ticket.is_warm_up:
+        if ticket.kind is TicketKind.PREFILL:
+            self._prefill_ended(ticket, usage, outcome, now)
+            return
+        if self.pairing is not None:
+            self.pairing.ended(ticket, outcome, now)
+        if ticket.kind is TicketKind.REQUEST:
             self.room.ended(ticket, usage, outcome, now)
         self._profile(ticket.request).ended(ticket, usage, now)
 
@@ -346,9 +385,9 @@ class Router:
         return int(look_up(waiting.chain, slots, self.fleet, self.index).cached_tokens.max()) if len(slots) else 0
 
     def _memories(self) -> list[ReplicaMemory]:
-        """Of the healthy replicas, for an admission."""
-        load = self.load
-        slots = self.fleet.slots[self.fleet.routable[self.fleet.slots]]
+        """Of the healthy replicas that hold programs' contexts, for an admission."""
+        load, fleet = self.load, self.fleet
+        slots = fleet.slots[(fleet.routable & fleet.decoding)[fleet.slots]]
         columns = (slots, load.capacity_tokens[slots], load.kv_usage[slots], load.prefill_rate[slots])
         memories = []
         for slot, capacity_tokens, usage, rate in zip(*(column.tolist() for column in columns), strict=True):
@@ -360,15 +399,28 @@ class Router:
         ticket.refusal = refusal
         self.stats.refused[refusal.reason] += 1
 
-    def _expect(self, chain: Chain, slot: int, spec: ReplicaSpec, now: float) -> None:
+    def _expect(self, chain: Chain | None, slot: int, now: float) -> None:
         """The replica will hold this prompt in a moment: siblings should know now."""
-        hashes = chain.hashes.get(spec.block_size_tokens)
-        if hashes is None or len(hashes) == 0:
+        spec = self._spec(slot)
+        hashes = None if chain is None else chain.hashes.get(spec.block_size_tokens)
+        if chain is None or hashes is None or len(hashes) == 0:
             return
         if spec.reports_events and chain.exact:
             self.index.predict(slot, hashes, now + self.settings.predicted_ttl_s)
         else:
             self.index.remember(slot, hashes, spec.capacity_blocks or self.settings.unknown_capacity_blocks)
+
+    def _make_pairing(self, disaggregation: Disaggregation) -> Pairing:
+        return Pairing(
+            disaggregation,
+            self.fleet,
+            self.load,
+            self._in_flight,
+            self._flow.gate,
+            self._random,
+            lambda chain, slots: look_up(chain, slots, self.fleet, self.index),
+            self._expect,
+        )
 
     def _spec(self, slot: int) -> ReplicaSpec:
         spec = self.fleet.specs[slot]

@@ -65,6 +65,8 @@ class Explanation:
     """The order, how long the request waited and for what, and what it was then ranked and is told the engine."""
     program: dict[str, object] | None = None
     """The request's place in its program, where programs are followed."""
+    disaggregation: dict[str, object] | None = None
+    """Where its prompt is computed and why, in a fleet whose replicas have roles."""
 
     def to_json(self) -> bytes:
         """ASCII: it is sent in a header."""
@@ -72,6 +74,7 @@ class Explanation:
             {
                 "queue": self.queue,
                 "program": self.program,
+                "disaggregation": self.disaggregation,
                 "profile": self.profile,
                 "picker": self.picker,
                 "winner": self.winner,
@@ -137,10 +140,13 @@ class Profile:
         """Position of the chosen candidate, and why if the request asks. ``candidates`` is not empty."""
         rated, totals = self._rate(request, candidates, view)
         position = self.picker.pick(totals, random)
-        for observer in self._observers:
-            observer.dispatched(request, candidates, position, view.now)
         explanation = self._explain(request, candidates, rated, totals, position) if request.explain else None
         return position, explanation
+
+    def dispatched(self, request: Request, candidates: Candidates, position: int, now: float) -> None:
+        """The request goes to the candidate that was chosen."""
+        for observer in self._observers:
+            observer.dispatched(request, candidates, position, now)
 
     def runners_up(self, request: Request, candidates: Candidates, view: View, position: int) -> list[int]:
         """Positions of all but ``position``, which was chosen; the best first."""

@@ -251,6 +251,17 @@ class Refusal:
     retry_after_s: float | None = None
 
 
+class TicketKind(Enum):
+    """What a replica's work is for."""
+
+    REQUEST = "request"
+    """It answers a client. Where it has a prefill leg, it is the decode leg."""
+    PREFILL = "prefill"
+    """It computes a prompt whose KV blocks another replica fetches."""
+    WARM_UP = "warm-up"
+    """Nobody asked for it: it only brings a prompt back into a cache."""
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """A request's place in the router, from ``submit`` to ``on_response_end``."""
@@ -260,5 +271,6 @@ class Ticket:
     decision: Decision | None = None
     refusal: Refusal | None = None
     dispatched_s: float | None = None
-    is_warm_up: bool = False
-    """Nobody asked for it: it only brings the prompt back into a cache."""
+    kind: TicketKind = TicketKind.REQUEST
+    prefill: Ticket | None = None
+    """Its prefill leg, where its prompt is computed on another replica first: a ticket with a decision of its own."""

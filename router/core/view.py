@@ -7,6 +7,7 @@ have one element per candidate, in the same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,16 +66,30 @@ class Candidates:
         return [spec for slot in self.slots if (spec := specs[slot]) is not None]
 
 
+class Leg(Enum):
+    """What the candidates are wanted for."""
+
+    ANSWER = "answer"
+    PREFILL = "prefill"
+    """To compute the prompt of a request that another replica answers."""
+
+
 class View:
     """How busy the candidates are."""
 
-    __slots__ = ("_load", "_slots", "_table", "now")
+    __slots__ = ("_load", "_slots", "_table", "leg", "now", "transfer_s")
 
-    def __init__(self, load: Load, slots: Slots, now: float) -> None:
+    def __init__(
+        self, load: Load, slots: Slots, now: float, leg: Leg = Leg.ANSWER, transfer_s: Column | None = None
+    ) -> None:
+        """``transfer_s``: of a prefill leg, how long the prompt's KV blocks take from there to the replica that
+        answers."""
         self._load = load
         self._slots = slots
         self._table = load.table.take(slots, axis=1)
         self.now = now
+        self.leg = leg
+        self.transfer_s = transfer_s
 
     def _column(self, row: int) -> Column:
         column: Column = self._table[row]

@@ -4,6 +4,7 @@ from zlib import crc32
 
 import numpy as np
 
+from router.core.disaggregation.settings import Disaggregation
 from router.core.index.batch import KvBatch
 from router.core.index.hashing import chain_seed
 from router.core.router import Router, RouterSettings
@@ -22,8 +23,11 @@ def prompt(*parts, exact=True):
 class House:
     """A router with replicas r0, r1, ... that report KV events."""
 
-    def __init__(self, replicas=2, profile="default", flow=None, programs=None, **spec):
-        self.router = Router(make_profiles({}, profile), RouterSettings(), seed=1, flow=flow, programs=programs)
+    def __init__(self, replicas=2, profile="default", flow=None, programs=None, rule=None, disaggregation=None, **spec):
+        """``rule``: of disaggregation, whose other settings are ``disaggregation``."""
+        profiles = make_profiles({}, profile)
+        pd = None if rule is None else Disaggregation(rule, profiles["prefill"], **(disaggregation or {}))
+        self.router = Router(profiles, RouterSettings(), 1, flow, programs, pd)
         self.now = 100.0
         for number in range(replicas):
             self.add(f"r{number}", **spec)

@@ -26,7 +26,7 @@ def weights(load, slot=0):
 def test_a_request_weighs_its_uncached_tokens_until_it_answers_and_its_context_until_it_ends():
     load, in_flight = busy()
     one = ticket(100)
-    in_flight.dispatch(one, 0, uncached_tokens=60, now=0.0)
+    in_flight.dispatch(one, 0, uncached_tokens=60, now=0.0, learns=True)
     assert weights(load) == [1, 0, 60, 100]
     in_flight.start(one, 1.0)
     assert weights(load) == [0, 1, 0, 100]
@@ -37,7 +37,7 @@ def test_a_request_weighs_its_uncached_tokens_until_it_answers_and_its_context_u
 def test_ends_count_once_and_starts_after_an_end_count_nothing():
     load, in_flight = busy()
     one = ticket(100)
-    in_flight.dispatch(one, 0, 100, now=0.0)
+    in_flight.dispatch(one, 0, 100, now=0.0, learns=True)
     assert in_flight.end(one)
     assert not in_flight.end(one)
     in_flight.start(one, 1.0)
@@ -46,8 +46,8 @@ def test_ends_count_once_and_starts_after_an_end_count_nothing():
 
 def test_a_request_that_never_ends_is_given_up():
     load, in_flight = busy()
-    in_flight.dispatch(ticket(10), 0, 10, now=0.0)
-    in_flight.dispatch(ticket(20), 0, 20, now=5.0)
+    in_flight.dispatch(ticket(10), 0, 10, now=0.0, learns=True)
+    in_flight.dispatch(ticket(20), 0, 20, now=5.0, learns=True)
     assert in_flight.oldest_s() == 0.0
     assert len(in_flight.give_up(before_s=1.0)) == 1
     assert in_flight.oldest_s() == 5.0
@@ -56,9 +56,9 @@ def test_a_request_that_never_ends_is_given_up():
 
 def test_a_replica_that_reports_nothing_waiting_has_begun_the_older_ones():
     load, in_flight = busy(2)
-    in_flight.dispatch(ticket(10), 0, 10, now=0.0)
-    in_flight.dispatch(ticket(20), 0, 20, now=5.0)
-    in_flight.dispatch(ticket(30), 1, 30, now=0.0)
+    in_flight.dispatch(ticket(10), 0, 10, now=0.0, learns=True)
+    in_flight.dispatch(ticket(20), 0, 20, now=5.0, learns=True)
+    in_flight.dispatch(ticket(30), 1, 30, now=0.0, learns=True)
     in_flight.settle(0, before_s=1.0)
     assert weights(load, 0) == [1, 1, 20, 30]
     assert weights(load, 1) == [1, 0, 30, 30]
@@ -67,7 +67,7 @@ def test_a_replica_that_reports_nothing_waiting_has_begun_the_older_ones():
 def test_work_of_a_replica_that_left_does_not_weigh_on_the_next_in_its_slot():
     load, in_flight = busy()
     old = ticket(100)
-    in_flight.dispatch(old, 0, 100, now=0.0)
+    in_flight.dispatch(old, 0, 100, now=0.0, learns=True)
     in_flight.new_tenant(0)
     load.reset(0, 0)
     in_flight.start(old, 1.0)
@@ -81,7 +81,7 @@ def test_only_streamed_answers_teach_the_prefill_rate():
     for streams, expected in ((False, prior), (True, 1000.0)):
         for number in range(5):
             one = ticket(1000, streams)
-            in_flight.dispatch(one, 0, 1000, now=number)
+            in_flight.dispatch(one, 0, 1000, now=number, learns=streams)
             in_flight.start(one, number + 1.0)
             in_flight.end(one)
         assert load.prefill_rate[0] == pytest.approx(expected)
@@ -90,8 +90,8 @@ def test_only_streamed_answers_teach_the_prefill_rate():
 def test_reports_add_only_what_weft_did_not_send():
     load, in_flight = busy()
     one, two = ticket(10), ticket(10)
-    in_flight.dispatch(one, 0, 10, now=0.0)
-    in_flight.dispatch(two, 0, 10, now=0.0)
+    in_flight.dispatch(one, 0, 10, now=0.0, learns=True)
+    in_flight.dispatch(two, 0, 10, now=0.0, learns=True)
     in_flight.start(one, 0.5)
     load.report(0, LoadReport(running=1, waiting=1, kv_usage=0.25))
     assert (load.foreign_queued[0], load.foreign_running[0]) == (0, 0)
@@ -112,7 +112,7 @@ def test_whatever_happens_no_load_is_left_when_all_is_over(script):
     for now, (action, number) in enumerate(script):
         if action == "dispatch":
             tickets.append(ticket(number * 10))
-            in_flight.dispatch(tickets[-1], number % 3, number * 5, float(now))
+            in_flight.dispatch(tickets[-1], number % 3, number * 5, float(now), learns=True)
         elif action == "settle":
             in_flight.settle(number % 3, now - 2.0)
         elif action == "give_up":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import log
 
-from router.core.programs.history import Calls, History
+from router.core.programs.call import Answered
+from router.core.programs.history import Calls, ClassHistory, History
 from router.core.programs.program import Program
 from router.core.programs.step import Source, Step
 from router.core.rates import FleetRates
@@ -53,6 +54,10 @@ class Estimator:
         step.output_tokens = _believed(step)
         return self.rates.call_s(step.prompt_tokens * calls.computed_share(), step.output_tokens)
 
+    def answer_tokens(self, history: ClassHistory, max_tokens: int | None) -> float:
+        """Of a call of which nothing is known."""
+        return self._usual_tokens(history.calls(""), max_tokens)
+
     def dispatched(self, step: Step) -> float:
         """Seconds of a call that was sent to where ``cached_tokens`` of its prompt are held."""
         return self.rates.call_s(max(step.prompt_tokens - step.cached_tokens, 0), step.output_tokens)
@@ -91,20 +96,20 @@ class Estimator:
         level_s = program.history.level_s()
         return calls * (program.call_s + program.history.waits_s("").mean() if level_s is None else level_s)
 
-    def learn_answer(self, step: Step, usage: Usage | None) -> None:
-        """The step ended well."""
+    def learn_answer(self, call: Answered, usage: Usage | None) -> None:
+        """The call ended well."""
         tokens = None if usage is None else usage.completion_tokens
-        history = step.program.history
-        history.called(step.kind, step.prompt_tokens, max(step.prompt_tokens - step.cached_tokens, 0), tokens)
+        history = call.history
+        history.called(call.kind, call.prompt_tokens, max(call.prompt_tokens - call.cached_tokens, 0), tokens)
         if tokens is None:
             return
-        if step.max_tokens:
-            self.history.output_share.add(min(tokens / step.max_tokens, 1.0))
-        if step.hinted_tokens is not None:
-            actual, hinted, usual = max(tokens, 1), max(step.hinted_tokens, 1), max(step.usual_tokens, 1.0)
+        if call.max_tokens:
+            self.history.output_share.add(min(tokens / call.max_tokens, 1.0))
+        if call.hinted_tokens is not None:
+            actual, hinted, usual = max(tokens, 1), max(call.hinted_tokens, 1), max(call.usual_tokens, 1.0)
             history.hinted(abs(log(actual / hinted)), abs(log(actual / usual)))
-        if tokens > 1 and step.started_s is not None and step.ended_s is not None:
-            self.rates.decode.observe(tokens - 1, step.ended_s - step.started_s)
+        if tokens > 1 and call.started_s is not None and call.ended_s is not None:
+            self.rates.decode.observe(tokens - 1, call.ended_s - call.started_s)
 
     def _longest(self, program: Program) -> float:
         """Calls after the present one beyond which a client is not believed: twice what 19 of 20 programs made."""

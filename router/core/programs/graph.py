@@ -28,8 +28,8 @@ from router.core.types import ProgramHint, Request
 _NOTHING = ProgramHint(id="")
 
 
-def come(program: Program, request: Request, estimator: Estimator, now: float) -> Step:
-    """The step of a request that came just now, entered and estimated."""
+def come(program: Program, request: Request, estimator: Estimator, now: float, *, is_told: bool = False) -> Step:
+    """The step of a request that came just now, entered and estimated; ``is_told``: its history knows that it came."""
     hint = request.program or _NOTHING
     step = _step_of(program, request, hint)
     again = step.tries > 0
@@ -47,7 +47,7 @@ def come(program: Program, request: Request, estimator: Estimator, now: float) -
     program.contradicted += program.final
     program.final = request.is_final
     if not again:
-        _count(step)
+        _count(step, is_told)
     _look_ahead(step, hint, carried, estimator)
     return step
 
@@ -146,11 +146,12 @@ def _take_up(step: Step) -> None:
     settle(step)
 
 
-def _count(step: Step) -> None:
+def _count(step: Step, is_told: bool) -> None:
     """A step has come for the first time."""
     program, history = step.program, step.program.history
     program.calls += 1
-    history.lengths.add(program.calls)
+    if not is_told:
+        history.lengths.add(program.calls)
     if program.calls == 1:
         program.first = step
     else:

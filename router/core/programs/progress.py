@@ -33,8 +33,10 @@ def started(step: Step, estimator: Estimator, now: float) -> None:
     settle(step)
 
 
-def ended(step: Step, usage: Usage | None, outcome: Outcome, estimator: Estimator, now: float) -> None:
-    """A dispatched step is over."""
+def ended(
+    step: Step, usage: Usage | None, outcome: Outcome, estimator: Estimator, now: float, *, is_told: bool = False
+) -> None:
+    """A dispatched step is over; ``is_told``: its history knows."""
     if step.state is not State.RUNNING:
         return
     program = step.program
@@ -45,7 +47,8 @@ def ended(step: Step, usage: Usage | None, outcome: Outcome, estimator: Estimato
     step.state = _ENDS.get(outcome, State.FAILED)
     step.ended_s = now
     if outcome is Outcome.OK:
-        estimator.learn_answer(step, usage)
+        if not is_told:
+            estimator.learn_answer(step, usage)
         _reach(step, now)
     _over(step)
 

@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from router.core.programs.history import ClassHistory
     from router.core.programs.program import Program
+    from router.core.programs.sketch import Sketch
 
 
 class State(StrEnum):
@@ -45,7 +47,7 @@ class Source(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """A node of a program's graph.
+    """A node of a program's graph. It is a `Call`.
 
     ``path_s`` is its upward rank, kept by `router.core.programs.rank`: ``wait_s + time_s + the larger of tail_s and the
     longest path of its followers``. Edges are there only while they hold something up: they go when the step that is
@@ -104,6 +106,23 @@ class Step:
     ended_s: float | None = None
     tries: int = 0
     request_id: str = ""
+
+    is_step = True
+
+    @property
+    def step(self) -> Step:
+        return self
+
+    @property
+    def history(self) -> ClassHistory:
+        return self.program.history
+
+    @property
+    def final(self) -> bool:
+        return self.program.final
+
+    def waits_s(self) -> Sketch:
+        return self.program.history.waits_s(self.kind)
 
 
 @dataclass(slots=True, eq=False)

@@ -80,7 +80,7 @@ class ProgramTable:
         self.history = history or History()
         self.stats = TableStats()
         self.tally = Tally()
-        self._estimator = Estimator(self.rates, self.history)
+        self.estimator = Estimator(self.rates, self.history)
         self._programs: FairTable[Program] = FairTable(self.limits.max_programs, self.limits.max_bytes)
         self._finished: deque[tuple[float, Program]] = deque()
 
@@ -103,8 +103,9 @@ class ProgramTable:
         """A tenant's programs, but for single requests; most recently active first."""
         return (program for program in self._programs.of(tenant) if program.kind != SINGLE)
 
-    def observe(self, request: Request, now: float) -> Step:
-        """A request came: the step that it is, of a program that may be new, with all that the client says of it."""
+    def observe(self, request: Request, now: float, *, is_told: bool = False) -> Step:
+        """A request came: the step that it is, of a program that may be new, with all that the client says of it;
+        ``is_told``: its history knows."""
         hint = request.program
         kind = SINGLE if not request.program_name else hint.kind if hint is not None else ""
         program = self._use(request.program_key, kind, now)
@@ -115,7 +116,7 @@ class ProgramTable:
                 # Clients that send the same header with every call mean the first one.
                 deadline_s = now + hint.deadline_in_s
                 program.deadline_s = min(deadline_s, program.deadline_s or deadline_s)
-        step = come(program, request, self._estimator, now)
+        step = come(program, request, self.estimator, now, is_told=is_told)
         if program.calls == 1 and not program.first_expected_s:
             program.first_expected_s = program.remaining_path_s
         if len(program.steps) > self.limits.max_steps:
@@ -125,16 +126,16 @@ class ProgramTable:
 
     def dispatched(self, step: Step, cached_tokens: int, now: float) -> None:
         """It left for a replica that is expected to hold ``cached_tokens`` of its prompt."""
-        progress.dispatched(step, cached_tokens, self._estimator, now)
+        progress.dispatched(step, cached_tokens, self.estimator, now)
 
     def started(self, step: Step, now: float) -> None:
         """Its first token came. Only to be told of streamed answers."""
-        progress.started(step, self._estimator, now)
+        progress.started(step, self.estimator, now)
 
-    def ended(self, step: Step, usage: Usage | None, outcome: Outcome, now: float) -> None:
-        """A dispatched step is over."""
+    def ended(self, step: Step, usage: Usage | None, outcome: Outcome, now: float, *, is_told: bool = False) -> None:
+        """A dispatched step is over; ``is_told``: its history knows."""
         recomputed_tokens = step.program.recomputed_tokens
-        progress.ended(step, usage, outcome, self._estimator, now)
+        progress.ended(step, usage, outcome, self.estimator, now, is_told=is_told)
         self.stats.recomputed_tokens += step.program.recomputed_tokens - recomputed_tokens
         self._quiet(step.program, now)
 
@@ -149,7 +150,7 @@ class ProgramTable:
         known = self.get(key)
         program = known or self._new(key, declaration.kind, now)
         self._class(program, declaration.kind)
-        plan(program, declaration, self.limits.max_steps, self._estimator, now)
+        plan(program, declaration, self.limits.max_steps, self.estimator, now)
         if declaration.deadline_ms is not None:
             program.deadline_s = now + declaration.deadline_ms / 1000.0
         program.priority = declaration.priority or program.priority

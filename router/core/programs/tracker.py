@@ -65,12 +65,11 @@ class Programs:
 
     def submitted(self, waiting: Waiting, now: float) -> None:
         if waiting.ticket in self._under_way:
-            waiting.look_up_step = self._step_of
             return
         request = waiting.request
         if request.lineage:
             self._first_call(request.program_key)
-        step = waiting.known_step = self._under_way[waiting.ticket] = self.table.observe(request, now)
+        step = waiting.call = self._under_way[waiting.ticket] = self.table.observe(request, now)
         found = _hashes(waiting)
         if found is not None:
             step.resent_tokens = step.program.sent.note(found[0]) * found[1]
@@ -106,6 +105,8 @@ class Programs:
         known = self._under_way.pop(ticket)
         if isinstance(known, Newcomer):
             computed_tokens = known.over(usage, outcome, now)
+            if outcome is Outcome.OK:
+                self.table.estimator.learn_answer(known, usage)
         else:
             before = known.program.attained_tokens
             self.table.ended(known, usage, outcome, now)
@@ -152,14 +153,10 @@ class Programs:
         request = waiting.request
         if self._budgets is not None or request.program is not None:
             return
-        known = self._under_way[waiting.ticket] = newcomer(waiting.ticket, hashes, now)
+        known = newcomer(waiting.ticket, hashes, self.table, self._step, now)
+        waiting.call = self._under_way[waiting.ticket] = known
         if self.lineage is not None and request.lineage:
             self.lineage.keep_first(request.program_key, known)
-
-    def _step_of(self, waiting: Waiting) -> Step | None:
-        """Of one who was a newcomer when it came."""
-        known = self._under_way.get(waiting.ticket)
-        return self._step(known) if isinstance(known, Newcomer) else known
 
     def _first_call(self, key: Key) -> None:
         """A program that was inferred goes on: its first call is a step."""

@@ -1,0 +1,1 @@
+"""Rules that say whether a request's prompt is computed elsewhere. One file each."""

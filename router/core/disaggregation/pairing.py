@@ -1,0 +1,218 @@
+"""Chooses prefill replicas for requests whose decode replica is known, and follows both legs to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+
+import numpy as np
+
+from router.core.disaggregation.pair import Pair
+from router.core.disaggregation.plan import Choice, Plan
+from router.core.disaggregation.rule import Way, Ways
+from router.core.disaggregation.settings import Disaggregation
+from router.core.disaggregation.stats import DisaggregationStats, Fallback
+from router.core.disaggregation.topology import distance
+from router.core.disaggregation.transfers import Transfers
+from router.core.fleet import Fleet, Slots
+from router.core.flow import Gate, Waiting
+from router.core.in_flight import InFlight
+from router.core.load import Load
+from router.core.prefix import Chain
+from router.core.types import Decision, Outcome, ReplicaSpec, Ticket, TicketKind, Usage
+from router.core.view import Candidates, Leg, View
+
+LookUp = Callable[[Chain | None, Slots], Candidates]
+Expect = Callable[[Chain | None, int, float], None]
+"""The replica in that slot will hold the prompt in a moment."""
+
+_REPLICA_FAULTS = frozenset((Outcome.FAILED, Outcome.REJECTED, Outcome.TIMEOUT))
+
+
+class Pairing:
+    """One per router, which lends its parts."""
+
+    def __init__(
+        self,
+        settings: Disaggregation,
+        fleet: Fleet,
+        load: Load,
+        in_flight: InFlight,
+        gate: Gate | None,
+        random: Random,
+        look_up: LookUp,
+        expect: Expect,
+    ) -> None:
+        self.stats = DisaggregationStats()
+        self.transfers = Transfers(settings.bytes_per_token)
+        self.settings = settings
+        self._fleet = fleet
+        self._load = load
+        self._in_flight = in_flight
+        self._gate = gate
+        self._random = random
+        self._look_up = look_up
+        self._expect = expect
+        self._pairs: dict[Ticket, Pair] = {}
+        """By the request's ticket."""
+        self._by_leg: dict[Ticket, Pair] = {}
+        """By the ticket of its prefill leg, while that is under way."""
+
+    def plan(self, waiting: Waiting, decode_slot: int, cached_tokens: int, now: float) -> Plan | None:
+        """What is best for a request that ``decode_slot`` will answer and of whose prompt it holds ``cached_tokens``.
+        None: nothing is disaggregated here."""
+        settings, request = self.settings, waiting.request
+        if request.prompt is None or not (settings.among_equals or self._fleet.has_roles(waiting.model.base)):
+            return None
+        rule = settings.rule.name
+        if not self._fleet.decoding[decode_slot]:
+            return Plan(False, rule, fallback=Fallback.NO_DECODE_REPLICA)
+        choice = self._choose(waiting, decode_slot, cached_tokens, (), now)
+        if choice is None:
+            return Plan(False, rule, fallback=Fallback.NO_PREFILL_REPLICA)
+        return Plan(settings.rule.disaggregates(choice.ways), rule, choice)
+
+    def carry_out(self, plan: Plan, waiting: Waiting, decode_slot: int, now: float) -> None:
+        """The request leaves by ``plan``."""
+        if plan.fallback is not None:
+            self.stats.fallbacks[plan.fallback] += 1
+        if not plan.disaggregates or plan.choice is None:
+            self.stats.aggregated += 1
+            return
+        self.stats.disaggregated += 1
+        choice = plan.choice
+        fetched_tokens = waiting.request.prompt_tokens - choice.ways.here.cached_tokens
+        pair = Pair(waiting, decode_slot, choice.distance, fetched_tokens, ())
+        self.stats.fetched_tokens += fetched_tokens
+        self._pairs[waiting.ticket] = pair
+        self._send_prefill(pair, choice, now)
+
+    def prefill_ended(self, leg: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
+        """A prefill leg is over, however it ended."""
+        pair = self._by_leg.pop(leg, None)
+        if outcome is Outcome.OK:
+            self._in_flight.start(leg, now)
+        self._in_flight.end(leg)
+        self.settings.profile.ended(leg, usage, now)
+        self.stats.prefills_failed += outcome in _REPLICA_FAULTS
+        if pair is not None and outcome is Outcome.OK:
+            self._prefilled(pair, now)
+
+    def prefill_elsewhere(self, ticket: Ticket, now: float) -> bool:
+        """After a prefill leg that failed: another one, on a replica that has not failed this request. False: there is
+        none, or enough have failed; the decode replica computes the prompt itself."""
+        pair = self._pairs[ticket]
+        choice = None
+        if len(pair.tried) < self.settings.max_prefills and ticket.decision is not None:
+            choice = self._choose(pair.waiting, pair.decode_slot, ticket.decision.cached_tokens, pair.tried, now)
+        if choice is not None:
+            pair.distance = choice.distance
+            self._send_prefill(pair, choice, now)
+            return True
+        self._aggregate(pair, now)
+        return False
+
+    def started(self, ticket: Ticket, now: float) -> None:
+        """The decode replica begins to answer: it has the prompt's blocks."""
+        pair = self._pairs.get(ticket)
+        if pair is None:
+            return
+        if pair.prefilled_s is None:
+            self._end_leg(pair, now)
+            self._prefilled(pair, now)
+        elif ticket.request.streams and pair.fetched_tokens > 0:
+            seconds = now - pair.prefilled_s
+            self.transfers.observe(pair.fetched_tokens, pair.waiting.model.base, pair.distance, seconds)
+
+    def ended(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
+        """The request is over, and with it what is left of its prefill leg."""
+        pair = self._pairs.pop(ticket, None)
+        if pair is not None and pair.prefilled_s is None:
+            self._end_leg(pair, now)
+            if outcome is Outcome.OK:
+                self._prefilled(pair, now)
+
+    def _choose(
+        self, waiting: Waiting, decode_slot: int, cached_tokens: int, tried: Iterable[str], now: float
+    ) -> Choice | None:
+        slots = self._eligible(waiting, decode_slot, tried)
+        if len(slots) == 0:
+            return None
+        request, decode = waiting.request, self._spec(decode_slot)
+        distances = [distance(decode, self._spec(slot), self.settings.labels) for slot in slots.tolist()]
+        fetched_tokens = request.prompt_tokens - cached_tokens
+        seconds = {
+            each: self.transfers.seconds(fetched_tokens, waiting.model.base, each) for each in dict.fromkeys(distances)
+        }
+        transfer_s = np.array([seconds[each] for each in distances])
+        candidates = self._look_up(waiting.chain, slots)
+        view = View(self._load, slots, now, Leg.PREFILL, transfer_s)
+        has_room = self._gate is None or bool(self._gate.room(waiting, candidates, view).any())
+        position, _ = self.settings.profile.choose(request, candidates, view, self._random)
+        ways = Ways(
+            self._way(request.prompt_tokens, cached_tokens, decode_slot, now),
+            self._way(request.prompt_tokens, int(candidates.cached_tokens[position]), int(slots[position]), now),
+            float(transfer_s[position]),
+        )
+        return Choice(candidates, view, position, distances[position], ways, has_room)
+
+    def _eligible(self, waiting: Waiting, decode_slot: int, tried: Iterable[str]) -> Slots:
+        slots = self.settings.profile.eligible(waiting.request, waiting.model, self._fleet)
+        others = [self._fleet.slot(name) for name in tried]
+        return slots[~np.isin(slots, [decode_slot, *(slot for slot in others if slot is not None)])]
+
+    def _way(self, prompt_tokens: int, cached_tokens: int, slot: int, now: float) -> Way:
+        load = self._load
+        return Way(
+            replica=self._spec(slot).name,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens,
+            queued_tokens=float(load.prefill_tokens[slot] + load.foreign_prefill_tokens[slot]),
+            queued_requests=float(load.queued[slot] + load.foreign_queued[slot]),
+            running_requests=float(load.started[slot] + load.foreign_running[slot]),
+            tokens_per_s=float(load.prefill_rate[slot]),
+        )
+
+    def _send_prefill(self, pair: Pair, choice: Choice, now: float) -> None:
+        request, decision = pair.waiting.request, pair.ticket.decision
+        spec = self._spec(choice.slot)
+        priority = None if decision is None else decision.priority
+        leg_decision = Decision(spec, choice.cached_tokens, priority=priority)
+        leg = Ticket(request, now, leg_decision, dispatched_s=now, kind=TicketKind.PREFILL)
+        uncached_tokens = choice.ways.elsewhere.uncached_tokens
+        self.settings.profile.dispatched(request, choice.candidates, choice.position, now)
+        self._in_flight.dispatch(leg, choice.slot, uncached_tokens, now, learns=True, prefill_only=True)
+        self._expect(pair.waiting.chain, choice.slot, now)
+        self.stats.prefill_tokens += uncached_tokens
+        pair.tried = (*pair.tried, spec.name)
+        pair.prefilled_s = None
+        pair.ticket.prefill = leg
+        self._by_leg[leg] = pair
+
+    def _prefilled(self, pair: Pair, now: float) -> None:
+        pair.prefilled_s = now
+        self._expect(pair.waiting.chain, pair.decode_slot, now)
+
+    def _end_leg(self, pair: Pair, now: float) -> None:
+        """Of which nobody told the end: some data planes see only the whole request's."""
+        leg = pair.ticket.prefill
+        if leg is not None and self._by_leg.pop(leg, None) is not None:
+            self._in_flight.end(leg)
+            self.settings.profile.ended(leg, None, now)
+
+    def _aggregate(self, pair: Pair, now: float) -> None:
+        ticket = pair.ticket
+        del self._pairs[ticket]
+        ticket.prefill = None
+        self.stats.fallbacks[Fallback.PREFILL_FAILED] += 1
+        cached_tokens = 0 if ticket.decision is None else ticket.decision.cached_tokens
+        if self._in_flight.end(ticket):
+            uncached_tokens = max(ticket.request.prompt_tokens - cached_tokens, 0)
+            self._in_flight.dispatch(ticket, pair.decode_slot, uncached_tokens, now, learns=ticket.request.streams)
+            self._expect(pair.waiting.chain, pair.decode_slot, now)
+
+    def _spec(self, slot: int) -> ReplicaSpec:
+        spec = self._fleet.specs[slot]
+        if spec is None:
+            raise LookupError(f"slot {slot} has no replica")
+        return spec

@@ -1,0 +1,252 @@
+"""Requests with two legs: who computes the prompt, what each leg weighs, and what happens when one fails."""
+
+import numpy as np
+import pytest
+from house import House, prompt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flow.disaggregation.always import Always
+from flow.disaggregation.min_uncached import MinUncached
+from flow.disaggregation.never import Never
+from flow.disaggregation.predicted_cost import PredictedCost
+from flow.gates.step_budget import StepBudget
+from router.core.disaggregation.stats import Fallback
+from router.core.flow import Flow
+from router.core.types import Health, Outcome, Role, TicketKind, Usage
+
+PREFILL, DECODE, BOTH = Role.PREFILL, Role.DECODE, Role.BOTH
+
+
+def house(*roles, rule=None, flow=None, disaggregation=None, **spec):
+    """Replicas p0, p1, ..., d0, ..., b0, ... with these roles."""
+    made = House(0, rule=rule or Always(), flow=flow, disaggregation=disaggregation)
+    counts = dict.fromkeys(Role, 0)
+    for role in roles:
+        made.add(f"{role[0]}{counts[role]}", role=role, **spec)
+        counts[role] += 1
+    return made
+
+
+def names(ticket):
+    """Of the prefill and the decode replica."""
+    return ticket.prefill and ticket.prefill.decision.replica.name, ticket.decision.replica.name
+
+
+def end_prefill(home, ticket, outcome=Outcome.OK):
+    home.router.on_response_end(ticket.prefill, None, outcome, home.now)
+
+
+def loads(home, name):
+    """Requests waiting for prefill, answering, prompt tokens to compute, tokens held."""
+    slot, load = home.router.fleet.slot(name), home.router.load
+    return [column[slot] for column in (load.queued, load.started, load.prefill_tokens, load.context_tokens)]
+
+
+def test_a_request_gets_a_replica_to_answer_it_and_one_to_compute_its_prompt():
+    home = house(PREFILL, DECODE)
+    ticket = home.ask(prompt(("question", 320)))
+    assert names(ticket) == ("p0", "d0")
+    assert ticket.prefill.kind is TicketKind.PREFILL
+    assert loads(home, "p0") == [1, 0, 320, 320]
+    assert loads(home, "d0") == [1, 0, 0, 320]
+
+
+def test_the_prefill_leg_weighs_until_it_ends_and_the_answer_until_that_ends():
+    home = house(PREFILL, DECODE)
+    ticket = home.ask(prompt(("question", 320)))
+    end_prefill(home, ticket)
+    assert loads(home, "p0") == [0, 0, 0, 0]
+    home.router.on_response_start(ticket, home.now)
+    assert loads(home, "d0") == [0, 1, 0, 320]
+    home.router.on_response_end(ticket, Usage(320, 0, 10), Outcome.OK, home.now)
+    assert loads(home, "d0") == [0, 0, 0, 0]
+    assert home.router.in_flight == 0
+
+
+def test_both_replicas_hold_the_prompt_afterwards():
+    home = house(PREFILL, DECODE)
+    content = prompt(("system", 320))
+    first = home.ask(content)
+    sibling = home.ask(content)
+    assert sibling.prefill.decision.cached_tokens == 304
+    assert sibling.decision.cached_tokens == 0, "nothing has been transferred yet"
+    end_prefill(home, first)
+    assert home.ask(content).decision.cached_tokens == 304
+
+
+def test_a_fan_out_is_prefilled_where_the_first_of_it_is():
+    home = house(PREFILL, PREFILL, PREFILL, DECODE, DECODE)
+    tickets = [home.ask(prompt(("system", 1600), (f"branch {number}", 32))) for number in range(6)]
+    assert len({ticket.prefill.decision.replica.name for ticket in tickets}) == 1
+
+
+def test_replicas_that_only_prefill_answer_nobody_while_another_can():
+    home = house(PREFILL, DECODE, rule=Never())
+    assert {home.route(prompt((str(number), 64))) for number in range(20)} == {"d0"}
+
+
+def test_without_a_healthy_prefill_replica_requests_are_aggregated_and_counted():
+    home = house(PREFILL, DECODE)
+    home.router.on_health("p0", Health.UNHEALTHY, home.now)
+    ticket = home.ask(prompt(("question", 320)))
+    assert names(ticket) == (None, "d0")
+    assert loads(home, "d0") == [1, 0, 320, 320]
+    assert home.router.pairing.stats.fallbacks[Fallback.NO_PREFILL_REPLICA] == 1
+
+
+def test_without_a_healthy_decode_replica_a_prefill_replica_serves_alone():
+    home = house(PREFILL, PREFILL, DECODE)
+    home.router.on_health("d0", Health.UNHEALTHY, home.now)
+    ticket = home.ask(prompt(("question", 320)))
+    assert ticket.prefill is None
+    assert ticket.decision.replica.role is PREFILL
+    assert home.router.pairing.stats.fallbacks[Fallback.NO_DECODE_REPLICA] == 1
+
+
+def test_in_a_fleet_without_roles_nothing_is_disaggregated_unless_asked_for():
+    assert house(BOTH, BOTH).ask(prompt(("question", 320))).prefill is None
+    ticket = house(BOTH, BOTH, disaggregation={"among_equals": True}).ask(prompt(("question", 320)))
+    assert set(names(ticket)) == {"b0", "b1"}
+
+
+def test_replicas_of_both_roles_serve_either_leg():
+    home = house(BOTH, DECODE)
+    for number in range(20):
+        prefill, decode = names(home.ask(prompt((str(number), 64))))
+        assert (prefill, decode) == (None, "b0") or (prefill, decode) == ("b0", "d0")
+
+
+def test_a_prompt_of_which_nothing_is_known_is_not_disaggregated():
+    assert house(PREFILL, DECODE).ask(None).prefill is None
+
+
+def test_after_a_failed_prefill_another_replica_is_asked_and_then_the_decode_replica_does_it():
+    home = house(PREFILL, PREFILL, PREFILL, DECODE)
+    ticket = home.ask(prompt(("question", 320)))
+    first = names(ticket)[0]
+    end_prefill(home, ticket, Outcome.FAILED)
+    assert home.router.prefill_elsewhere(ticket, home.now)
+    second = names(ticket)[0]
+    assert second not in (first, None)
+    end_prefill(home, ticket, Outcome.FAILED)
+    assert not home.router.prefill_elsewhere(ticket, home.now)
+    assert names(ticket) == (None, "d0")
+    assert loads(home, first) == loads(home, second) == [0, 0, 0, 0]
+    assert loads(home, "d0") == [1, 0, 320, 320]
+    assert home.router.pairing.stats.fallbacks[Fallback.PREFILL_FAILED] == 1
+    assert home.router.pairing.stats.prefills_failed == 2
+
+
+def test_the_end_of_a_request_ends_a_prefill_leg_of_which_nobody_told_the_end():
+    home = house(PREFILL, DECODE)
+    ticket = home.ask(prompt(("question", 320)))
+    home.router.on_response_end(ticket, None, Outcome.OK, home.now)
+    assert loads(home, "p0") == loads(home, "d0") == [0, 0, 0, 0]
+    assert home.ask(prompt(("question", 320))).decision.cached_tokens == 304
+
+
+def test_a_client_that_leaves_before_the_prefill_has_ended_leaves_no_blocks_behind():
+    home = house(PREFILL, DECODE)
+    ticket = home.ask(prompt(("question", 320)))
+    home.router.on_response_end(ticket, None, Outcome.CLIENT_GONE, home.now)
+    assert loads(home, "p0") == loads(home, "d0") == [0, 0, 0, 0]
+    assert home.ask(prompt(("question", 320))).decision.cached_tokens == 0
+
+
+def test_prefill_legs_teach_the_prefill_rate_and_answers_the_transfer():
+    home = house(PREFILL, DECODE)
+    for number in range(8):
+        tokens = 1600 * (1 + number % 3)
+        ticket = home.ask(prompt((str(number), tokens)))
+        home.now += tokens / 4000
+        end_prefill(home, ticket)
+        home.now += 0.01 + tokens * 131_072 / 5e9
+        home.router.on_response_start(ticket, home.now)
+        home.router.on_response_end(ticket, None, Outcome.OK, home.now)
+    load, fleet = home.router.load, home.router.fleet
+    assert load.prefill_rate[fleet.slot("p0")] == pytest.approx(4000, rel=0.01)
+    assert not load.rates[fleet.slot("d0")].known
+    transfers = home.router.pairing.transfers
+    (line,) = [line for line in transfers.lines.values() if line.known]
+    assert 1 / line.slope() == pytest.approx(5e9, rel=0.01)
+    assert line.intercept() == pytest.approx(0.01, rel=0.05)
+
+
+def test_the_explanation_tells_both_ways():
+    home = house(PREFILL, DECODE, rule=PredictedCost())
+    told = home.ask(prompt(("question", 3200)), explain=True).decision.explanation.disaggregation
+    assert told["rule"] == "predicted-cost"
+    assert told["prefill"]["replica"] == "p0"
+    assert told["decode"]["compute_ms"] > 0
+    assert told["transfer_ms"] > 0
+
+
+def test_short_uncached_prompts_stay_where_they_are_answered():
+    home = house(PREFILL, DECODE, rule=MinUncached(512))
+    content = prompt(("conversation", 4096))
+    home.stored("d0", content)
+    assert home.ask(prompt(("conversation", 4096), ("turn", 64))).prefill is None
+    assert home.ask(prompt(("other", 4096))).prefill is not None
+
+
+def test_predicted_cost_computes_on_an_idle_replica_and_spares_one_that_answers_many():
+    home = house(PREFILL, DECODE, rule=PredictedCost())
+    assert home.ask(prompt(("first", 64))).prefill is None
+    for number in range(8):
+        ticket = home.ask(prompt((f"answered {number}", 16)))
+        home.now += 0.005
+        home.router.on_response_start(ticket, home.now)
+    assert home.ask(prompt(("long", 4096))).prefill is not None
+
+
+def test_a_request_waits_for_a_prefill_replica_with_room_and_lets_pass_who_needs_none():
+    home = house(PREFILL, DECODE, rule=MinUncached(512), flow=Flow(gate=StepBudget(1.0, 1000)))
+    router = home.router
+    first = home.ask(prompt(("long", 1600)))
+    long = router.submit(home.request(prompt(("other", 1600))), home.now)
+    short = router.submit(home.request(prompt(("short", 64))), home.now)
+    assert router.poll(home.now) == [short]
+    end_prefill(home, first)
+    assert router.poll(home.now) == [long]
+    assert names(long) == ("p0", "d0")
+
+
+def test_programs_contexts_are_let_into_replicas_that_decode_alone():
+    home = house(PREFILL, DECODE, BOTH)
+    assert [memory.name for memory in home.router._memories()] == ["d0", "b0"]
+
+
+actions = st.lists(
+    st.tuples(st.sampled_from(["ask", "prefill ends", "fails", "starts", "ends", "gone"]), st.integers(0, 5))
+)
+
+
+@given(actions, st.sampled_from([Always(), MinUncached(100), PredictedCost()]))
+def test_whatever_happens_no_load_is_left_when_all_is_over(script, rule):
+    home = house(PREFILL, PREFILL, BOTH, DECODE, rule=rule)
+    router, tickets = home.router, []
+    for action, number in script:
+        home.now += 0.5
+        ticket = tickets[number % len(tickets)] if tickets else None
+        if action == "ask":
+            tickets.append(home.ask(prompt((str(number), 64 * (number + 1)))))
+        elif ticket is None:
+            continue
+        elif action == "prefill ends" and ticket.prefill is not None:
+            end_prefill(home, ticket)
+        elif action == "fails" and ticket.prefill is not None and ticket in router.pairing._pairs:
+            end_prefill(home, ticket, Outcome.FAILED)
+            router.prefill_elsewhere(ticket, home.now)
+        elif action == "starts":
+            router.on_response_start(ticket, home.now)
+        elif action in ("ends", "gone"):
+            outcome = Outcome.OK if action == "ends" else Outcome.CLIENT_GONE
+            router.on_response_end(ticket, None, outcome, home.now)
+    for ticket in tickets:
+        router.on_response_end(ticket, None, Outcome.OK, home.now)
+    assert router.in_flight == 0
+    assert (router.pairing._pairs, router.pairing._by_leg) == ({}, {})
+    load = router.load
+    for column in (load.queued, load.started, load.prefill_tokens, load.context_tokens):
+        assert not np.any(column)
