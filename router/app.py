@@ -84,7 +84,9 @@ class App:
         context = EngineContext(feed, self.session, loop.time, self.troubles)
         self.members = Members(context, self.sources, _engine_settings(config))
         picking = None if self.picking is None else self.picking.metrics
-        telemetry = Telemetry(self.router, self.proxy.stats, self._mishaps(), config.tenants, picking, warm_ups)
+        telemetry = Telemetry(
+            self.router, self.proxy.stats, self._mishaps(), config.tenants, picking, warm_ups, loop.time
+        )
         self.proxy.local_routes = local_routes(self.router, telemetry.render, int(time.time()))
         self.proxy.local_trees = {PROGRAMS_PATH: ProgramsApi(self.router.programs, identity, loop.time)}
         self.listener = Listener(self.proxy, config.listen)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from time import monotonic
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -16,6 +17,7 @@ from flow.guarded import Guarded as GuardedOrder
 from flow.warm_ups.warm_ups import WarmUps
 from router.core.router import Router
 from router.core.types import Health, IndexState
+from router.disaggregation_metrics import disaggregation_metrics
 from router.families import Counts, by, counter, gauge, histogram, states
 from router.flow_metrics import flow_metrics
 from router.program_metrics import program_metrics
@@ -46,10 +48,13 @@ class Telemetry:
         tenants: Collection[str] = (),
         extproc: Callable[[], Iterator[Metric]] | None = None,
         warm_ups: WarmUps | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """``extproc`` gives the metrics of the ext-proc server, where there is one."""
+        """``extproc`` gives the metrics of the ext-proc server, where there is one; the router is told the time by
+        ``clock``."""
         self._extproc = extproc
         self._warm_ups = warm_ups
+        self._clock = clock
         self._router = router
         self._proxy = proxy
         self._mishaps = mishaps
@@ -70,6 +75,8 @@ class Telemetry:
             yield from program_metrics(self._router.programs)
         if self._warm_ups is not None:
             yield from warm_up_metrics(self._warm_ups)
+        if self._router.pairing is not None:
+            yield from disaggregation_metrics(self._router.pairing, self._clock)
         yield from self._cache()
         yield from self._replicas()
         yield from self._data_plane()

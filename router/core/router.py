@@ -364,7 +364,7 @@ class Router:
             self._prefill_ended(ticket, usage, outcome, now)
             return
         if self.pairing is not None:
-            self.pairing.ended(ticket, outcome, now)
+            self.pairing.ended(ticket, usage, outcome, now)
         if ticket.kind is TicketKind.REQUEST:
             self.room.ended(ticket, usage, outcome, now)
         self._profile(ticket.request).ended(ticket, usage, now)

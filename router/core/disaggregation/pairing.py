@@ -7,6 +7,7 @@ from random import Random
 
 import numpy as np
 
+from router.core.disaggregation.demand import Demand
 from router.core.disaggregation.pair import Pair
 from router.core.disaggregation.plan import Choice, Plan
 from router.core.disaggregation.rule import Way, Ways
@@ -19,7 +20,7 @@ from router.core.flow import Gate, Waiting
 from router.core.in_flight import InFlight
 from router.core.load import Load
 from router.core.prefix import Chain
-from router.core.types import Decision, Outcome, ReplicaSpec, Ticket, TicketKind, Usage
+from router.core.types import Decision, Outcome, ReplicaSpec, Role, Ticket, TicketKind, Usage
 from router.core.view import Candidates, Leg, View
 
 LookUp = Callable[[Chain | None, Slots], Candidates]
@@ -45,6 +46,7 @@ class Pairing:
     ) -> None:
         self.stats = DisaggregationStats()
         self.transfers = Transfers(settings.bytes_per_token)
+        self.demand = Demand()
         self.settings = settings
         self._fleet = fleet
         self._load = load
@@ -76,6 +78,10 @@ class Pairing:
         """The request leaves by ``plan``."""
         if plan.fallback is not None:
             self.stats.fallbacks[plan.fallback] += 1
+        if plan.choice is not None:
+            ways = plan.choice.ways
+            way = ways.elsewhere if plan.disaggregates else ways.here
+            self.demand.add(Role.PREFILL, way.compute_s, now)
         if not plan.disaggregates or plan.choice is None:
             self.stats.aggregated += 1
             return
@@ -124,13 +130,22 @@ class Pairing:
             seconds = now - pair.prefilled_s
             self.transfers.observe(pair.fetched_tokens, pair.waiting.model.base, pair.distance, seconds)
 
-    def ended(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
+    def ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
         """The request is over, and with it what is left of its prefill leg."""
+        self._count_decoding(ticket, usage, now)
         pair = self._pairs.pop(ticket, None)
         if pair is not None and pair.prefilled_s is None:
             self._end_leg(pair, now)
             if outcome is Outcome.OK:
                 self._prefilled(pair, now)
+
+    def _count_decoding(self, ticket: Ticket, usage: Usage | None, now: float) -> None:
+        slot = None if ticket.decision is None else self._fleet.slot(ticket.decision.replica.name)
+        if slot is not None and ticket.dispatched_s is not None:
+            output_tokens = 0 if usage is None else usage.completion_tokens or 0
+            held_tokens = ticket.request.prompt_tokens + output_tokens / 2
+            held_s = now - ticket.dispatched_s
+            self.demand.add(Role.DECODE, held_tokens / float(self._load.capacity_tokens[slot]) * held_s, now)
 
     def _choose(
         self, waiting: Waiting, decode_slot: int, cached_tokens: int, tried: Iterable[str], now: float
