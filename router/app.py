@@ -31,6 +31,7 @@ from router.engine.discovery.kubernetes_pods import PodRules
 from router.engine.discovery.kubernetes_state import Wanted
 from router.engine.discovery.source import Discovery, StaticDiscovery
 from router.engine.health import HealthSettings
+from router.engine.kv_transfer.connector import make_connector
 from router.engine.member import EngineSettings
 from router.engine.members import Members
 from router.engine.prompts.local import LocalPrompts
@@ -77,7 +78,8 @@ class App:
         self.prompts = self._prompt_maker(own_tokenizers)
         identity = identity_settings(config)
         self.intake = Intake(self.prompts, identity)
-        self.proxy = Proxy(self.intake, self.dispatcher, config.limits, {})
+        connector = None if disaggregation is None else make_connector(config.disaggregation.connector)
+        self.proxy = Proxy(self.intake, self.dispatcher, config.limits, {}, connector)
         self.warming = None if warm_ups is None else self._warming(warm_ups)
         self.picking = self._picking(config)
         feed = Feed(self.router, self.dispatcher.replicas_changed, self._down, self._reported)
@@ -88,7 +90,8 @@ class App:
             self.router, self.proxy.stats, self._mishaps(), config.tenants, picking, warm_ups, loop.time
         )
         self.proxy.local_routes = local_routes(self.router, telemetry.render, int(time.time()))
-        self.proxy.local_trees = {PROGRAMS_PATH: ProgramsApi(self.router.programs, identity, loop.time)}
+        programs_api = ProgramsApi(self.router.programs, identity, loop.time, self.dispatcher.program_declared)
+        self.proxy.local_trees = {PROGRAMS_PATH: programs_api}
         self.listener = Listener(self.proxy, config.listen)
         self._has_proxy = config.listen != "none"
 

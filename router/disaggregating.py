@@ -8,6 +8,10 @@ from flow.registry import UnknownPartError, make_rule
 from router.config import ConfigError, WeftConfig
 from router.core.disaggregation.settings import Disaggregation
 from router.core.scheduler import Profile
+from router.engine.kv_transfer.connector import CONNECTORS, make_connector
+
+_NEVER_ALONE = frozenset(name for name in CONNECTORS if not make_connector(name).aggregates)
+"""With these, a decode replica refuses a request that has no prefill leg."""
 
 
 def make_disaggregation(config: WeftConfig, profiles: Mapping[str, Profile]) -> Disaggregation | None:
@@ -18,6 +22,8 @@ def make_disaggregation(config: WeftConfig, profiles: Mapping[str, Profile]) -> 
         return None
     if section.profile not in profiles:
         raise ConfigError(f"{key}.profile: no profile {section.profile!r}; there are {', '.join(sorted(profiles))}")
+    if section.connector in _NEVER_ALONE and section.rule.name != "always":
+        raise ConfigError(f"{key}.rule: the decode replicas of {section.connector} compute no prompts: use always")
     try:
         rule = make_rule(section.rule.name, section.rule.parameters)
     except UnknownPartError as error:

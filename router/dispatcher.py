@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 
+from router.core.flow import ProgramKey
 from router.core.router import Router
 from router.core.types import Outcome, Refusal, RefusalReason, Request, Ticket, Usage
 from router.errors import ApiError
@@ -84,6 +85,10 @@ class Dispatcher:
         """After a prefill leg that failed. False: the replica of the ticket's decision computes the prompt itself."""
         return self._router.prefill_elsewhere(ticket, self._clock())
 
+    def serve_whole(self, ticket: Ticket) -> None:
+        """The replica of the ticket's decision computes the prompt itself after all."""
+        self._router.serve_whole(ticket, self._clock())
+
     def response_ended(self, ticket: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
         """To be called exactly once for each ticket."""
         self._router.on_response_end(ticket, usage, outcome, self._clock())
@@ -96,6 +101,12 @@ class Dispatcher:
         """The Router was told something about a replica: there may be room now."""
         if self._waiters:
             self._poll_within(FACT_DELAY_S)
+
+    def program_declared(self, program: ProgramKey) -> None:
+        """Its client told what it will do: those of it who wait may have other places now."""
+        self._router.room.reconsider(program)
+        if self._waiters:
+            self._poll_within(0.0)
 
     def drain(self) -> None:
         """Turns away who waits, and from now on whoever would have to."""
@@ -167,6 +178,9 @@ class Dispatcher:
 def _api_error(refusal: Refusal) -> ApiError:
     if refusal.reason is RefusalReason.UNKNOWN_MODEL:
         return ApiError(404, refusal.message, type="NotFoundError", param="model", code="model_not_found")
+    if refusal.reason is RefusalReason.OWN_TRANSFER:
+        param = "kv_transfer_params"
+        return ApiError(400, refusal.message, type="invalid_request_error", param=param, code=str(refusal.reason))
     is_clients = refusal.reason in _OF_CLIENTS
     return ApiError(
         429 if is_clients else 503,

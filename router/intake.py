@@ -92,6 +92,7 @@ def _request(headers: Named, api: ApiRequest | None = None) -> Request:
         request.streams = api.stream
         request.cache_salt = api.cache_salt
         request.says_priority = api.body.priority is not msgspec.UNSET
+        request.says_transfer = bytes(api.body.kv_transfer_params) not in (b"", b"null")
     return request
 
 

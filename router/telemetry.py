@@ -162,6 +162,10 @@ class Telemetry:
         yield counter("weft_clients_stalled", "Clients cut off because they did not read", proxy.clients_stalled)
         yield counter("weft_clients_timed_out", "Requests that did not arrive in time", proxy.clients_timed_out)
         yield counter("weft_priorities_refused", "Replicas found to take no priorities", proxy.priorities_refused)
+        yield by("weft_pd_legs", "Prefill legs sent by outcome", "outcome", proxy.prefill_legs)
+        text = "Requests that their decode replica served alone in spite of a prefill leg"
+        yield by("weft_pd_served_whole", text, "reason", proxy.served_whole)
+        yield counter("weft_pd_stranded", "Prompts whose KV blocks nobody fetched", proxy.stranded)
         yield counter("weft_answers_broken_off", "Answers that failed after their first byte", proxy.broken_off)
         yield counter("weft_internal_errors", "Requests lost to an unexpected error", proxy.internal_errors)
 

@@ -21,10 +21,11 @@ ALLOWED = {
     "flow": {"router.core", "flow"},
     "router.engine": {"router.core", "router.engine", "router.errors"},
     "router.hints": {"router.core", "router.engine.api", "router.hints"},
-    "router.proxy": {"router.core", "router.proxy", "router.errors"},
+    "router.proxy": {"router.core", "router.proxy", "router.engine.kv_transfer", "router.errors"},
     "router.extproc": {
         "router.core",
         "router.dispatcher",
+        "router.engine.kv_transfer",
         "router.errors",
         "router.extproc",
         "router.families",

@@ -123,6 +123,14 @@ class Restless(Protocol):
 
 
 @runtime_checkable
+class Reconsidering(Protocol):
+    """An order that judges programs by what is expected of them."""
+
+    def reconsider(self, program: ProgramKey) -> None:
+        """More is known of the program than its requests told: its client has declared its graph."""
+
+
+@runtime_checkable
 class Prioritising(Protocol):
     """An order that goes on inside the engine, for replicas that schedule by priority."""
 

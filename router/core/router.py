@@ -120,19 +120,17 @@ class Router:
         self.stats.submitted += 1
         model = self.fleet.resolve(request.model)
         if model is None:
-            self._refuse(ticket, self._unknown_model(request))
-            self._refused.append(ticket)
-            return ticket
+            return self._refused_at_once(ticket, self._unknown_model(request))
+        if request.says_transfer and self.fleet.has_roles(model.base):
+            return self._refused_at_once(ticket, _own_transfer())
         chain = None
         if request.prompt is not None:
             chain = chain_of(request.prompt, model, request.cache_salt, self.fleet)
         waiting = Waiting(ticket, model, chain, number, self._best_cached_tokens)
         refusal = None if self.programs is None else self.programs.admit(waiting, now)
-        if refusal is None:
-            self.room.enter(waiting, now)
-        else:
-            self._refuse(ticket, refusal)
-            self._refused.append(ticket)
+        if refusal is not None:
+            return self._refused_at_once(ticket, refusal)
+        self.room.enter(waiting, now)
         return ticket
 
     def poll(self, now: float) -> list[Ticket]:
@@ -176,7 +174,8 @@ class Router:
             if not idle.any():
                 return None
         candidates = candidates.among(idle)
-        position, _ = profile.choose(request, candidates, View(self.load, candidates.slots, now), self._random)
+        view = View(self.load, candidates.slots, now)
+        position = profile.choose(request, candidates, view, self._random).position
         profile.dispatched(request, candidates, position, now)
         slot, cached_tokens = int(candidates.slots[position]), int(candidates.cached_tokens[position])
         priority = None if self._prioritising is None else LOWEST_PRIORITY
@@ -218,6 +217,11 @@ class Router:
         """The request's prefill leg ended badly. True: ``ticket.prefill`` is another one. False: it has none any more,
         the replica of its decision computes the prompt itself."""
         return self.pairing is not None and self.pairing.prefill_elsewhere(ticket, now)
+
+    def serve_whole(self, ticket: Ticket, now: float) -> None:
+        """The replica of the request's decision computes the prompt itself after all: ``ticket.prefill`` is None."""
+        if self.pairing is not None:
+            self.pairing.serve_whole(ticket, now)
 
     def on_replica(self, spec: ReplicaSpec, now: float) -> None:
         """A replica appeared, or what is known of it changed. Raises FleetFullError."""
@@ -303,7 +307,7 @@ class Router:
             if not room.all():
                 candidates = candidates.among(room)
                 view = View(self.load, candidates.slots, now)
-        position, explanation = profile.choose(request, candidates, view, self._random)
+        position, explanation, runners_up = profile.choose(request, candidates, view, self._random)
         slot = int(candidates.slots[position])
         spec, cached_tokens = self._spec(slot), int(candidates.cached_tokens[position])
         plan = None if self.pairing is None else self.pairing.plan(waiting, slot, cached_tokens, now)
@@ -317,10 +321,7 @@ class Router:
             program = None if waiting.step is None else summarise_step(waiting.step)
             disaggregation = None if plan is None else plan.explain()
             explanation = replace(explanation, queue=queue, program=program, disaggregation=disaggregation)
-        fallbacks: tuple[ReplicaSpec, ...] = ()
-        if request.fallbacks:
-            others = profile.runners_up(request, candidates, view, position)[: request.fallbacks]
-            fallbacks = tuple(self._spec(int(candidates.slots[each])) for each in others)
+        fallbacks = tuple(self._spec(int(candidates.slots[each])) for each in runners_up)
         ticket.decision = Decision(spec, cached_tokens, explanation, priority, fallbacks)
         ticket.dispatched_s = now
         if plan is not None and self.pairing is not None:
@@ -395,6 +396,12 @@ class Router:
             memories.append(ReplicaMemory(spec.name, capacity_tokens, usage * capacity_tokens, rate, spec.base_model))
         return memories
 
+    def _refused_at_once(self, ticket: Ticket, refusal: Refusal) -> Ticket:
+        """The next `poll` returns it."""
+        self._refuse(ticket, refusal)
+        self._refused.append(ticket)
+        return ticket
+
     def _refuse(self, ticket: Ticket, refusal: Refusal) -> None:
         ticket.refusal = refusal
         self.stats.refused[refusal.reason] += 1
@@ -439,3 +446,9 @@ class Router:
     def _no_replica(self, model: ModelRef) -> Refusal:
         message = f"No healthy replica serves `{model.lora or model.base}` at the moment; retry shortly."
         return Refusal(RefusalReason.NO_REPLICA, message, self.settings.retry_after_s)
+
+
+def _own_transfer() -> Refusal:
+    """Such parameters may name blocks of somebody else's, and incomplete ones make a vLLM engine hang or die."""
+    message = "`kv_transfer_params` is for the router to say: prompts of this model are handed from replica to replica."
+    return Refusal(RefusalReason.OWN_TRANSFER, message)

@@ -94,6 +94,16 @@ class Explanation:
         }
 
 
+class Chosen(NamedTuple):
+    """One choice among candidates, by their positions."""
+
+    position: int
+    explanation: Explanation | None
+    """Where the request asks for it."""
+    runners_up: list[int]
+    """The next best, best first, as many as the request wants to fall back on."""
+
+
 @dataclass(slots=True)
 class Profile:
     """One way to choose. Scorers and picker may keep state; a profile belongs to one router."""
@@ -134,24 +144,18 @@ class Profile:
             slots = each.keep(request, model, slots, fleet)
         return slots
 
-    def choose(
-        self, request: Request, candidates: Candidates, view: View, random: Random
-    ) -> tuple[int, Explanation | None]:
-        """Position of the chosen candidate, and why if the request asks. ``candidates`` is not empty."""
+    def choose(self, request: Request, candidates: Candidates, view: View, random: Random) -> Chosen:
+        """``candidates`` is not empty."""
         rated, totals = self._rate(request, candidates, view)
         position = self.picker.pick(totals, random)
         explanation = self._explain(request, candidates, rated, totals, position) if request.explain else None
-        return position, explanation
+        runners_up = _best(totals, position)[: request.fallbacks] if request.fallbacks else []
+        return Chosen(position, explanation, runners_up)
 
     def dispatched(self, request: Request, candidates: Candidates, position: int, now: float) -> None:
         """The request goes to the candidate that was chosen."""
         for observer in self._observers:
             observer.dispatched(request, candidates, position, now)
-
-    def runners_up(self, request: Request, candidates: Candidates, view: View, position: int) -> list[int]:
-        """Positions of all but ``position``, which was chosen; the best first."""
-        _, totals = self._rate(request, candidates, view)
-        return [int(each) for each in np.argsort(-totals, kind="stable") if each != position]
 
     def _rate(self, request: Request, candidates: Candidates, view: View) -> tuple[list[Scores], Scores]:
         """By scorer, and weighted together."""
@@ -178,3 +182,10 @@ class Profile:
             totals=totals.tolist(),
             winner=names[position],
         )
+
+
+def _best(totals: Scores, without: int) -> list[int]:
+    """All positions but ``without``, the best first."""
+    order: list[int] = np.argsort(-totals, kind="stable").tolist()
+    order.remove(without)
+    return order

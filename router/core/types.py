@@ -187,6 +187,8 @@ class Request:
     explain: bool = False
     says_priority: bool = False
     """Its body tells the engine a priority, which nobody has granted."""
+    says_transfer: bool = False
+    """Its body tells the engine where to fetch KV blocks, which is not for a client to say."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -240,6 +242,7 @@ class RefusalReason(StrEnum):
     QUEUE_TIMEOUT = "queue_timeout"
     PROGRAM_BUDGET_EXCEEDED = "program_budget_exceeded"
     PROGRAM_LOOP = "program_loop"
+    OWN_TRANSFER = "own_kv_transfer"
 
 
 @dataclass(slots=True, frozen=True)

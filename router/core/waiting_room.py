@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from router.core.bounds import Bounds
-from router.core.flow import Flow, FlowObserver, Memories, Restless, Waiting
+from router.core.flow import Flow, FlowObserver, Memories, ProgramKey, Reconsidering, Restless, Waiting
 from router.core.held import Held
 from router.core.histogram import Histogram
 from router.core.queue import Queue
@@ -42,6 +42,7 @@ class WaitingRoom:
         self.admission = flow.admission
         self._observers = flow.observers if first_observer is None else [first_observer, *flow.observers]
         self._restless = flow.order if isinstance(flow.order, Restless) else None
+        self._reconsidering = flow.order if isinstance(flow.order, Reconsidering) else None
         self._queue = Queue(flow.order)
         self.held = Held(flow.order)
         self._come: dict[Ticket, Waiting] = {}
@@ -109,6 +110,11 @@ class WaitingRoom:
         """A request that had left is over."""
         for observer in self._observers:
             observer.ended(ticket, usage, outcome, now)
+
+    def reconsider(self, program: ProgramKey) -> None:
+        """What is expected of a program has changed: those of it who wait are ranked again by the next `leave`."""
+        if self._reconsidering is not None:
+            self._reconsidering.reconsider(program)
 
     def next_wakeup(self) -> float | None:
         """When to call `leave` again if nothing happens."""

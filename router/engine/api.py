@@ -66,6 +66,9 @@ class Body(msgspec.Struct, gc=False):
     priority: Any = msgspec.UNSET
     """vLLM's own; set whenever the body has it."""
 
+    kv_transfer_params: msgspec.Raw = _ABSENT
+    """vLLM's own: where KV blocks are that another replica computed."""
+
     messages: msgspec.Raw = _ABSENT
     prompt: msgspec.Raw = _ABSENT
     input: msgspec.Raw = _ABSENT

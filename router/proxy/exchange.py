@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from router.core.types import Outcome, Request, Ticket
 from router.errors import ApiError
 from router.proxy.attempt import Attempt, Ended
+from router.proxy.handed_over import HandedOver
 from router.proxy.heads import HttpRequest
 from router.proxy.proxy import Proxy
+from router.proxy.two_legs import TwoLegs
 
 if TYPE_CHECKING:
     from router.proxy.server import ClientConnection
@@ -103,20 +106,31 @@ class Exchange:
         return read if isinstance(read, Request) else await read
 
     async def _try(self, ticket: Ticket) -> Ended:
+        self._attempt = None
         ended = Ended(Outcome.FAILED)
         try:
             if self._proxy.routed is not None:
                 self._proxy.routed(ticket, self._request)
-            attempt = self._attempt = Attempt(self._proxy, self._client, self._request, ticket)
-            try:
-                ended = await attempt.run()
-            except asyncio.CancelledError:
-                ended = attempt.ended or Ended(Outcome.CLIENT_GONE)
-                raise
+            ended = await (self._attempt_at(ticket).run() if ticket.prefill is None else self._in_two_legs(ticket))
+        except asyncio.CancelledError:
+            ended = (self._attempt and self._attempt.ended) or Ended(Outcome.CLIENT_GONE)
+            raise
         finally:
             self._proxy.stats.tries[ended.outcome.value] += 1
             self._proxy.dispatcher.response_ended(ticket, ended.outcome, ended.usage)
         return ended
+
+    def _attempt_at(self, ticket: Ticket, handed: HandedOver | None = None) -> Attempt:
+        attempt = self._attempt = Attempt(self._proxy, self._client, self._request, ticket, handed)
+        return attempt
+
+    async def _in_two_legs(self, ticket: Ticket) -> Ended:
+        proxy = self._proxy
+        if proxy.connector is None:
+            proxy.dispatcher.serve_whole(ticket)
+            return await self._attempt_at(ticket).run()
+        make_attempt = partial(self._attempt_at, ticket)
+        return await TwoLegs(proxy, proxy.connector, self._request, ticket, make_attempt).run()
 
 
 def _replica_of(ticket: Ticket) -> str:

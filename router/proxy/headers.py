@@ -37,15 +37,17 @@ def add_request_id(request: HttpRequest, request_id: bytes) -> None:
     request.headers.append((b"x-request-id", request_id))
 
 
-def upstream_head(request: HttpRequest, origin: Origin, rank: int | None, priority: int | None = None) -> bytes:
+def upstream_head(
+    request: HttpRequest, origin: Origin, rank: int | None, priority: int | None, body_bytes: int
+) -> bytes:
     """The head of ``request`` as it goes to a replica, or to data-parallel rank ``rank`` of one.
 
-    ``priority`` is what the engine is told; it goes before what the body says. None: nothing.
+    ``body_bytes`` follow it. ``priority`` is what the engine is told; it goes before what the body says. None: nothing.
     """
     target = origin.base_path + request.target
     lines = [b"%s %s HTTP/1.1\r\nhost: %s" % (request.method.encode(), target, origin.authority)]
     lines += _end_to_end(request.headers, _NOT_SENT_UP, request.hop_by_hop)
-    lines.append(b"x-request-id: %s\r\ncontent-length: %d" % (request.request_id, len(request.body)))
+    lines.append(b"x-request-id: %s\r\ncontent-length: %d" % (request.request_id, body_bytes))
     if rank is not None:
         lines.append(b"x-data-parallel-rank: %d" % rank)
     if priority is not None:

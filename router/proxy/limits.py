@@ -15,6 +15,9 @@ class ProxyLimits:
     """What a client may send ahead while an answer is under way; then its socket is not read."""
     hold_bytes: int = 64 * 1024
     """How much of an answer is held back while it could still turn out to be none."""
+    prefill_answer_bytes: int = 1024 * 1024
+    """How long the answer of a prefill leg may be, and how much of an unstreamed answer is held back so that its usage
+    can be corrected."""
     write_buffer_bytes: int = 256 * 1024
     """Bytes waiting for a slow client above which its replica is not read."""
 
@@ -32,6 +35,8 @@ class ProxyLimits:
     connect_timeout_s: float = 5.0
     first_byte_timeout_s: float = 600.0
     """From a request sent to the first byte of the body. An unstreamed answer has none until it is complete."""
+    prefill_timeout_s: float = 120.0
+    """From a prefill leg sent to the end of its answer."""
     stream_idle_timeout_s: float = 120.0
     """Between two pieces of an answer."""
     upstream_keep_alive_s: float = 4.0

@@ -39,6 +39,16 @@ class Dispatcher(Protocol):
     def response_started(self, ticket: Ticket) -> None:
         """The first bytes of an answer arrived from the replica and go to the client. At most once."""
 
+    def prefill_ended(self, leg: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
+        """A ``ticket.prefill`` is over. Exactly once for each that is sent."""
+
+    def prefill_elsewhere(self, ticket: Ticket) -> bool:
+        """After a prefill leg that failed. True: ``ticket.prefill`` is another one. False: it is None, the decode
+        replica is to compute the prompt itself."""
+
+    def serve_whole(self, ticket: Ticket) -> None:
+        """The decode replica is to compute the prompt itself after all: ``ticket.prefill`` is None from now on."""
+
     def response_ended(self, ticket: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
         """The try is over. Exactly once for each ticket that ``route`` returned."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from router.core.types import Ticket
+from router.engine.kv_transfer.connector import Connector
 from router.proxy.deadlines import Deadlines
 from router.proxy.heads import HttpRequest
 from router.proxy.limits import ProxyLimits
@@ -22,11 +23,20 @@ class Proxy:
     """What all connections share. ``local_routes`` and ``local_trees`` are answered here; other POSTs below ``/v1/`` go
     to replicas."""
 
-    def __init__(self, intake: Intake, dispatcher: Dispatcher, limits: ProxyLimits, local_routes: LocalRoutes) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        limits: ProxyLimits,
+        local_routes: LocalRoutes,
+        connector: Connector | None = None,
+    ) -> None:
+        """``connector`` knows how replicas hand over what they computed; without one nothing is split."""
         self.intake = intake
         self.dispatcher = dispatcher
         self.limits = limits
         self.local_routes = local_routes
+        self.connector = connector
         self.local_trees: LocalTrees = {}
         self.stats = ProxyStats()
         self.deadlines = Deadlines(limits.deadline_resolution_s)

@@ -34,6 +34,12 @@ class ProxyStats:
     """Kept connections that turned out to be dead when they were used, and were replaced."""
     priorities_refused: int = 0
     """Replicas that answered a priority with an error, and were asked again without."""
+    prefill_legs: Counter[str] = field(default_factory=Counter)
+    """Prompts that a prefill replica was asked to compute, by outcome."""
+    served_whole: Counter[str] = field(default_factory=Counter)
+    """Requests with a prefill leg that their decode replica had to serve alone, by reason."""
+    stranded: int = 0
+    """Prompts whose KV blocks a prefill replica keeps for nobody, until its lease ends."""
     broken_off: int = 0
     """Answers that failed after their first byte was sent to the client."""
     internal_errors: int = 0

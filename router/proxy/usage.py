@@ -10,7 +10,7 @@ import msgspec
 
 from router.core.types import Usage
 
-_KEY = b'"usage":'
+USAGE_KEY = b'"usage":'
 _MAX_KEYS = 8
 _MAX_BRACES = 8
 """Bounds on the search, far above what an answer holds."""
@@ -40,19 +40,25 @@ def find_usage(tail: bytes) -> Usage | None:
 
     A quotation mark inside a JSON string is escaped, so generated text cannot be taken for the key.
     """
-    at = len(tail)
+    found = last_usage(tail, len(tail))
+    return None if found is None else _read(tail[found[0] : found[1]])
+
+
+def last_usage(data: bytes, before: int) -> tuple[int, int] | None:
+    """Where the last ``usage`` object that ``data`` has before an index begins and ends; None when there is none."""
     for _ in range(_MAX_KEYS):
-        at = tail.rfind(_KEY, 0, at)
-        if at < 0:
+        before = data.rfind(USAGE_KEY, 0, before)
+        if before < 0:
             return None
-        found = _object_at(tail, at + len(_KEY))
+        found = _object_at(data, before + len(USAGE_KEY))
         if found is not None:
-            return _read(found)
+            return found
     return None
 
 
-def _object_at(data: bytes, before: int) -> bytes | None:
-    """The JSON object that begins at ``before`` or after spaces; usage holds no strings, so braces can be counted."""
+def _object_at(data: bytes, before: int) -> tuple[int, int] | None:
+    """Where the JSON object that follows ``before``, maybe after spaces, begins and ends; usage holds no strings, so
+    braces can be counted."""
     start = data.find(b"{", before)
     if start < 0 or data[before:start].strip():
         return None
@@ -62,7 +68,7 @@ def _object_at(data: bytes, before: int) -> bytes | None:
         if end == 0:
             return None
         if data.count(b"{", start, end) == data.count(b"}", start, end):
-            return data[start:end]
+            return start, end
     return None
 
 

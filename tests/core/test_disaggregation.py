@@ -13,7 +13,7 @@ from flow.disaggregation.predicted_cost import PredictedCost
 from flow.gates.step_budget import StepBudget
 from router.core.disaggregation.stats import Fallback
 from router.core.flow import Flow
-from router.core.types import Health, Outcome, Role, TicketKind, Usage
+from router.core.types import Health, Outcome, RefusalReason, Role, TicketKind, Usage
 
 PREFILL, DECODE, BOTH = Role.PREFILL, Role.DECODE, Role.BOTH
 
@@ -119,6 +119,14 @@ def test_replicas_of_both_roles_serve_either_leg():
 
 def test_a_prompt_of_which_nothing_is_known_is_not_disaggregated():
     assert house(PREFILL, DECODE).ask(None).prefill is None
+
+
+def test_clients_may_not_say_where_blocks_are_to_be_fetched():
+    """Incomplete parameters make a vLLM engine die."""
+    home = house(PREFILL, DECODE)
+    ticket = home.ask(prompt(("question", 320)), says_transfer=True)
+    assert ticket.refusal.reason is RefusalReason.OWN_TRANSFER
+    assert house(BOTH).ask(prompt(("question", 320)), says_transfer=True).refusal is None
 
 
 def test_after_a_failed_prefill_another_replica_is_asked_and_then_the_decode_replica_does_it():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from router.core.types import Decision, Outcome, ReplicaSpec, Request, Ticket, Usage
+from router.core.types import Decision, Outcome, ReplicaSpec, Request, Ticket, TicketKind, Usage
+from router.engine.kv_transfer.connector import make_connector
 from router.errors import ApiError
 from router.proxy.limits import ProxyLimits
 from router.proxy.listener import Listener
@@ -144,9 +145,9 @@ class ReplicaConnection(asyncio.Protocol):
 class Replica:
     """A server that answers with a script. ``calls`` and ``connections`` say what it saw."""
 
-    def __init__(self, script: Script, index: int) -> None:
+    def __init__(self, script: Script, index: int, kind: str = "replica") -> None:
         self.script = script
-        self.index = index
+        self.name = f"{kind}-{index}"
         self.calls: list[Call] = []
         self.connections: list[ReplicaConnection] = []
         self.arrived = asyncio.Event()
@@ -159,8 +160,8 @@ class Replica:
         self.scheme = "https" if ssl else "http"
 
     @property
-    def name(self) -> str:
-        return f"replica-{self.index}"
+    def spec(self) -> ReplicaSpec:
+        return ReplicaSpec(name=self.name, url=self.url)
 
     @property
     def url(self) -> str:
@@ -208,13 +209,19 @@ class RecordingIntake:
 
 @dataclass
 class RoundRobin:
-    """Asks the replicas in turn, each at most once for a request."""
+    """Asks the replicas in turn, each at most once for a request. Where there are others that prefill, each ticket
+    starts with the first of these."""
 
     specs: list[ReplicaSpec]
+    prefills: list[ReplicaSpec] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     ends: asyncio.Queue[tuple[str, Outcome, Usage | None]] = field(default_factory=asyncio.Queue)
     open: set[Ticket] = field(default_factory=set)
     """Tickets handed out and not ended."""
+    leg_ends: list[tuple[str, Outcome, Usage | None]] = field(default_factory=list)
+    served_whole: int = 0
+    _legs: dict[Ticket, list[Ticket]] = field(default_factory=dict)
+    """Of each ticket all legs so far, the last one under way or ended."""
     _next: int = 0
 
     async def route(self, request: Request) -> Ticket:
@@ -224,6 +231,8 @@ class RoundRobin:
             if spec.name not in request.excluded:
                 ticket = Ticket(request, 0.0, Decision(spec, 0))
                 self.open.add(ticket)
+                self._legs[ticket] = []
+                self._start_leg(ticket)
                 return ticket
         raise ApiError(503, "No replica is left.", retry_after_s=7)
 
@@ -232,8 +241,39 @@ class RoundRobin:
         assert ticket.decision is not None
         self.started.append(ticket.decision.replica.name)
 
+    def prefill_ended(self, leg: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
+        assert leg.kind is TicketKind.PREFILL
+        assert leg in self.open
+        self.open.remove(leg)
+        assert leg.decision is not None
+        self.leg_ends.append((leg.decision.replica.name, outcome, usage))
+
+    def prefill_elsewhere(self, ticket: Ticket) -> bool:
+        assert ticket.prefill not in self.open, "the leg has not ended"
+        self._start_leg(ticket)
+        return ticket.prefill is not None
+
+    def serve_whole(self, ticket: Ticket) -> None:
+        self.served_whole += 1
+        self.open.discard(ticket.prefill)
+        ticket.prefill = None
+
+    def _start_leg(self, ticket: Ticket) -> None:
+        legs = self._legs[ticket]
+        ticket.prefill = None
+        if len(legs) < len(self.prefills):
+            decision = Decision(self.prefills[len(legs)], 0, priority=ticket.decision and ticket.decision.priority)
+            ticket.prefill = Ticket(ticket.request, 0.0, decision, kind=TicketKind.PREFILL)
+            legs.append(ticket.prefill)
+            self.open.add(ticket.prefill)
+
+    def legs(self) -> list[tuple[str, Outcome]]:
+        """How prefill legs ended so far."""
+        return [(name, outcome) for name, outcome, _ in self.leg_ends]
+
     def response_ended(self, ticket: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
         self.open.remove(ticket)
+        assert ticket.prefill not in self.open, "its prefill leg has not ended"
         assert ticket.decision is not None
         self.ends.put_nowait((ticket.decision.replica.name, outcome, usage))
 
@@ -314,6 +354,7 @@ class Rig:
     dispatcher: RoundRobin
     intake: RecordingIntake
     replicas: list[Replica]
+    prefills: list[Replica]
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self) -> Client:
@@ -326,24 +367,28 @@ class Rig:
 
 
 @asynccontextmanager
-async def weft(*scripts: Script, ssl: object = None, **limits: object) -> AsyncIterator[Rig]:
-    """A proxy before one replica per script. Deadlines are looked at every few milliseconds.
+async def weft(
+    *scripts: Script, ssl: object = None, prefills: Sequence[Script] = (), connector: str = "nixl", **limits: object
+) -> AsyncIterator[Rig]:
+    """A proxy before one replica per script, and before those that prefill for them. Deadlines are looked at every few
+    milliseconds.
 
     At the end nothing may be left over: no ticket, no connection, no request, no unexpected exception.
     """
     unexpected: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
     replicas = [Replica(script, index) for index, script in enumerate(scripts)]
-    for replica in replicas:
+    prefilling = [Replica(script, index, "prefill") for index, script in enumerate(prefills)]
+    for replica in (*replicas, *prefilling):
         await replica.start(ssl)
-    dispatcher = RoundRobin([ReplicaSpec(name=replica.name, url=replica.url) for replica in replicas])
+    dispatcher = RoundRobin([replica.spec for replica in replicas], [replica.spec for replica in prefilling])
     intake = RecordingIntake()
     routes = {("GET", "/health"): lambda: LocalResponse(200, [(b"content-type", b"text/plain")], b"fine")}
     settings = {"deadline_resolution_s": 0.005, "linger_s": 0.05, **limits}
-    proxy = Proxy(intake, dispatcher, ProxyLimits(**settings), routes)  # type: ignore[arg-type]
+    proxy = Proxy(intake, dispatcher, ProxyLimits(**settings), routes, make_connector(connector))  # type: ignore[arg-type]
     listener = Listener(proxy, "127.0.0.1:0")
     await listener.start()
-    rig = Rig(proxy, listener, dispatcher, intake, replicas)
+    rig = Rig(proxy, listener, dispatcher, intake, replicas, prefilling)
     try:
         yield rig
     finally:
@@ -351,7 +396,7 @@ async def weft(*scripts: Script, ssl: object = None, **limits: object) -> AsyncI
             client.leave()
         await listener.drain()
         proxy.close()
-        for replica in replicas:
+        for replica in (*replicas, *prefilling):
             replica.stop()
     assert not unexpected
     assert not dispatcher.open, "a ticket was never ended"

@@ -107,7 +107,10 @@ class Pairing:
     def prefill_elsewhere(self, ticket: Ticket, now: float) -> bool:
         """After a prefill leg that failed: another one, on a replica that has not failed this request. False: there is
         none, or enough have failed; the decode replica computes the prompt itself."""
-        pair = self._pairs[ticket]
+        pair = self._pairs.get(ticket)
+        if pair is None:
+            ticket.prefill = None
+            return False
         choice = None
         if len(pair.tried) < self.settings.max_prefills and ticket.decision is not None:
             choice = self._choose(pair.waiting, pair.decode_slot, ticket.decision.cached_tokens, pair.tried, now)
@@ -115,8 +118,17 @@ class Pairing:
             pair.distance = choice.distance
             self._send_prefill(pair, choice, now)
             return True
-        self._aggregate(pair, now)
+        self._aggregate(pair, Fallback.PREFILL_FAILED, now)
         return False
+
+    def serve_whole(self, ticket: Ticket, now: float) -> None:
+        """The decode replica computes the prompt itself after all, whatever became of the prefill leg."""
+        pair = self._pairs.get(ticket)
+        if pair is None:
+            ticket.prefill = None
+            return
+        self._end_leg(pair, now)
+        self._aggregate(pair, Fallback.NOT_HANDED_OVER, now)
 
     def started(self, ticket: Ticket, now: float) -> None:
         """The decode replica begins to answer: it has the prompt's blocks."""
@@ -163,7 +175,7 @@ class Pairing:
         candidates = self._look_up(waiting.chain, slots)
         view = View(self._load, slots, now, Leg.PREFILL, transfer_s)
         has_room = self._gate is None or bool(self._gate.room(waiting, candidates, view).any())
-        position, _ = self.settings.profile.choose(request, candidates, view, self._random)
+        position = self.settings.profile.choose(request, candidates, view, self._random).position
         ways = Ways(
             self._way(request.prompt_tokens, cached_tokens, decode_slot, now),
             self._way(request.prompt_tokens, int(candidates.cached_tokens[position]), int(slots[position]), now),
@@ -215,11 +227,11 @@ class Pairing:
             self._in_flight.end(leg)
             self.settings.profile.ended(leg, None, now)
 
-    def _aggregate(self, pair: Pair, now: float) -> None:
+    def _aggregate(self, pair: Pair, fallback: Fallback, now: float) -> None:
         ticket = pair.ticket
         del self._pairs[ticket]
         ticket.prefill = None
-        self.stats.fallbacks[Fallback.PREFILL_FAILED] += 1
+        self.stats.fallbacks[fallback] += 1
         cached_tokens = 0 if ticket.decision is None else ticket.decision.cached_tokens
         if self._in_flight.end(ticket):
             uncached_tokens = max(ticket.request.prompt_tokens - cached_tokens, 0)

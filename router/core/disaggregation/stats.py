@@ -15,6 +15,8 @@ class Fallback(StrEnum):
     """Only replicas that prefill are left: one of them serves the request alone."""
     PREFILL_FAILED = "prefill_failed"
     """The request had been sent to prefill replicas, and they failed."""
+    NOT_HANDED_OVER = "not_handed_over"
+    """The request could not be split, or the decode replica not go on from what the prefill replica left."""
 
 
 @dataclass(slots=True)

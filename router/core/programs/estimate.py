@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log
+from typing import NamedTuple
 
 from router.core.programs.call import Answered
 from router.core.programs.history import Calls, ClassHistory, History
@@ -22,6 +23,16 @@ _MANY = 10.0
 """... nor, when so many programs are known that came as far, much longer ones than theirs."""
 
 
+class Outlook(NamedTuple):
+    """What is expected of a call of which nothing is known, the first of its program."""
+
+    output_tokens: float
+    calls_after: float
+    """On the longest path, ..."""
+    tail_s: float
+    """... and their time."""
+
+
 class Estimator:
     """Learned rates and history, applied to steps."""
 
@@ -29,9 +40,19 @@ class Estimator:
         self.rates = rates
         self.history = history
 
+    def first(self, history: ClassHistory, max_tokens: int | None) -> Outlook:
+        """Of a class of programs."""
+        calls_after = history.lengths.expected_after(1) / history.breadth()
+        call_s = self._unseen(history, "") if calls_after else 0.0
+        output_tokens = self._usual_tokens(history.calls(""), max_tokens)
+        return Outlook(output_tokens, calls_after, _tail_s(history, calls_after, call_s))
+
     def unseen(self, program: Program, kind: str) -> float:
         """Seconds of a call of that kind of which nothing else is known."""
-        calls = program.history.calls(kind)
+        return self._unseen(program.history, kind)
+
+    def _unseen(self, history: ClassHistory, kind: str) -> float:
+        calls = history.calls(kind)
         computed_tokens = calls.usual_computed_tokens() if calls.known else _PRIOR_COMPUTED_TOKENS
         return self.rates.call_s(computed_tokens, self._usual_tokens(calls, None))
 
@@ -53,10 +74,6 @@ class Estimator:
             step.hinted_tokens = hint.output_tokens
         step.output_tokens = _believed(step)
         return self.rates.call_s(step.prompt_tokens * calls.computed_share(), step.output_tokens)
-
-    def answer_tokens(self, history: ClassHistory, max_tokens: int | None) -> float:
-        """Of a call of which nothing is known."""
-        return self._usual_tokens(history.calls(""), max_tokens)
 
     def dispatched(self, step: Step) -> float:
         """Seconds of a call that was sent to where ``cached_tokens`` of its prompt are held."""
@@ -91,10 +108,7 @@ class Estimator:
 
     def tail_s(self, program: Program, calls: float) -> float:
         """Seconds on the path of calls that nothing is known of."""
-        if not calls:
-            return 0.0
-        level_s = program.history.level_s()
-        return calls * (program.call_s + program.history.waits_s("").mean() if level_s is None else level_s)
+        return _tail_s(program.history, calls, program.call_s)
 
     def learn_answer(self, call: Answered, usage: Usage | None) -> None:
         """The call ended well."""
@@ -126,6 +140,13 @@ class Estimator:
             return _PRIOR_OUTPUT_TOKENS
         share = self.history.output_share
         return max_tokens * (share.mean() if share.known else _PRIOR_OUTPUT_SHARE)
+
+
+def _tail_s(history: ClassHistory, calls: float, call_s: float) -> float:
+    if not calls:
+        return 0.0
+    level_s = history.level_s()
+    return calls * (call_s + history.waits_s("").mean() if level_s is None else level_s)
 
 
 def _believed(step: Step) -> float:

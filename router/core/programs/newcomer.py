@@ -15,6 +15,7 @@ import numpy as np
 
 from router.core.programs.history import ClassHistory
 from router.core.programs.progress import spent
+from router.core.programs.rank import set_tail, settle
 from router.core.programs.sketch import Sketch
 from router.core.programs.step import Step
 from router.core.programs.table import SINGLE, ProgramTable
@@ -43,7 +44,11 @@ class Newcomer:
     came_s: float
     class_history: ClassHistory
     expected_tokens: float
-    """Of its answer."""
+    """Of its answer, ..."""
+    calls_after: float
+    """... calls that follow on the longest path, ..."""
+    tail_s: float
+    """... and their time, as all of that was expected when it came."""
     make_step: Callable[[Newcomer], Step]
     known_step: Step | None = None
     dispatched_s: float | None = None
@@ -100,6 +105,8 @@ class Newcomer:
         """All that became of it so far."""
         step = table.observe(self._request(), self.came_s, is_told=True)
         step.output_tokens = self.expected_tokens
+        set_tail(step, self.calls_after, self.tail_s)
+        settle(step)
         if self.blocks:
             step.program.sent.begin(self.blocks, self.last_hash)
         if self.dispatched_s is not None:
@@ -130,6 +137,6 @@ def newcomer(
     last_hash = hashes.item(-1) if hashes is not None and blocks else 0
     history = table.history.of(request.tenant, "" if request.lineage else SINGLE)
     history.lengths.add(1)
-    expected_tokens = table.estimator.answer_tokens(history, request.max_tokens)
+    outlook = table.estimator.first(history, request.max_tokens)
     said = request.tenant, request.lineage, request.id, request.max_tokens, request.prompt_tokens
-    return Newcomer(ticket, *said, blocks, last_hash, now, history, expected_tokens, make_step)
+    return Newcomer(ticket, *said, blocks, last_hash, now, history, *outlook, make_step)
