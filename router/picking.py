@@ -13,8 +13,9 @@ from router.dispatcher import Dispatcher
 from router.extproc.addresses import Addresses
 from router.extproc.ends import Ends
 from router.extproc.messages import BodyMode, Modes
-from router.extproc.picker import Picker, PickerSettings
+from router.extproc.picker import Picker
 from router.extproc.processing import StreamSettings
+from router.extproc.reading import PickerSettings
 from router.extproc.server import ExtProcServer
 from router.extproc.stats import ExtProcStats
 from router.extproc.telemetry import extproc_metrics

@@ -10,6 +10,9 @@ memory from other prefixes. Decoding reads the whole context in flight at every 
 tokens this costs about a third as much as computing the context once (Llama 3.1 on H100). What is held in CPU or disk
 offload must be loaded, and counts for less than on the GPU.
 
+Where another replica can compute the prompt (prefill/decode disaggregation), the first two terms cost no more than that
+and the transfer of the blocks.
+
 ``score = (least cost + 500) / (cost + 500)``: differences that nobody would notice do not count. Replicas are taken to
 be equally fast: rates learned online follow the queues more than the hardware, and dividing by them made routing
 worse. docs/policies.md says how the weights were found.
@@ -43,7 +46,9 @@ class AddedCost:
         in_flight = view.queued_requests + view.running_requests
         context_tokens = np.maximum(view.context_tokens, view.kv_usage * view.capacity_tokens)
         uncached_tokens = request.prompt_tokens - self._tier_weights @ candidates.tier_tokens
-        cost_tokens = uncached_tokens * (1.0 + in_flight + self._copy_weight) + self._context_weight * context_tokens
-        cost_tokens += view.queued_prefill_tokens + _UNNOTICED_TOKENS
+        cost_tokens = uncached_tokens * (1.0 + in_flight + self._copy_weight) + view.queued_prefill_tokens
+        if view.elsewhere_tokens is not None:
+            cost_tokens = np.minimum(cost_tokens, view.elsewhere_tokens)
+        cost_tokens += self._context_weight * context_tokens + _UNNOTICED_TOKENS
         scores: Scores = np.minimum.reduce(cost_tokens) / cost_tokens
         return scores

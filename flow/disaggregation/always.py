@@ -7,6 +7,7 @@ from router.core.disaggregation.rule import Ways
 
 class Always:
     name = "always"
+    splits = True
 
     def disaggregates(self, ways: Ways) -> bool:
         return True

@@ -10,6 +10,7 @@ from router.core.disaggregation.rule import Ways
 
 class MinUncached:
     name = "min-uncached"
+    splits = True
 
     def __init__(self, min_uncached_tokens: int = 512) -> None:
         self._min_uncached_tokens = min_uncached_tokens

@@ -7,6 +7,7 @@ from router.core.disaggregation.rule import Ways
 
 class Never:
     name = "never"
+    splits = False
 
     def disaggregates(self, ways: Ways) -> bool:
         return False

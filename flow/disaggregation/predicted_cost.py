@@ -16,8 +16,9 @@ from router.core.disaggregation.rule import Way, Ways
 
 class PredictedCost:
     name = "predicted-cost"
+    splits = True
 
-    def __init__(self, stall_weight: float = 0.1, max_stall_s: float = 0.25) -> None:
+    def __init__(self, stall_weight: float = 0.1, max_stall_s: float = 0.15) -> None:
         self._stall_weight = stall_weight
         self._max_stall_s = max_stall_s
 

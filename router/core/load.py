@@ -19,6 +19,9 @@ UNKNOWN_CAPACITY_TOKENS = 400_000
 
 _MEAN_STEP = 0.02
 
+_ROOMY = 0.9
+"""KV usage above which requests may wait for memory rather than for computing."""
+
 (
     QUEUED,
     STARTED,
@@ -54,6 +57,8 @@ class Load:
 
     def __init__(self) -> None:
         self.rates: list[PrefillRate] = []
+        self.roomy_rates: list[PrefillRate] = []
+        """The same, learned only while there was memory for all."""
         self.active_adapters: list[frozenset[str]] = []
         self._use(np.zeros((MEAN_UNCACHED + 1, 0)))
 
@@ -77,9 +82,10 @@ class Load:
         if missing > 0:
             self._use(np.pad(self.table, ((0, 0), (0, missing))))
             self.rates.extend(PrefillRate() for _ in range(missing))
+            self.roomy_rates.extend(PrefillRate() for _ in range(missing))
             self.active_adapters.extend(frozenset() for _ in range(missing))
         self.table[:, slot] = 0.0
-        self.rates[slot] = PrefillRate()
+        self.rates[slot], self.roomy_rates[slot] = PrefillRate(), PrefillRate()
         self.active_adapters[slot] = frozenset()
         self.set_capacity(slot, capacity_tokens)
         self.prefill_rate[slot] = self.fleet_rate()
@@ -112,6 +118,8 @@ class Load:
         rate.observe(tokens, seconds)
         if rate.known:
             self.prefill_rate[slot] = rate.tokens_per_s()
+        if self.kv_usage[slot] < _ROOMY:
+            self.roomy_rates[slot].observe(tokens, seconds)
 
     def report(self, slot: int, report: LoadReport) -> None:
         self.kv_usage[slot] = report.kv_usage
@@ -123,5 +131,14 @@ class Load:
 
     def fleet_rate(self) -> float:
         """Prefill tokens per second of a usual replica."""
-        known = [rate.tokens_per_s() for rate in self.rates if rate.known]
-        return sum(known) / len(known) if known else PRIOR_TOKENS_PER_S
+        return _usual(self.rates)
+
+    def compute_rate(self, slot: int) -> float:
+        """Prefill tokens per second while there is memory; of a usual replica, while nothing is known of this one."""
+        rate = self.roomy_rates[slot]
+        return rate.tokens_per_s() if rate.known else _usual(self.roomy_rates)
+
+
+def _usual(rates: list[PrefillRate]) -> float:
+    known = [rate.tokens_per_s() for rate in rates if rate.known]
+    return sum(known) / len(known) if known else PRIOR_TOKENS_PER_S

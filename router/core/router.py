@@ -307,10 +307,13 @@ class Router:
             if not room.all():
                 candidates = candidates.among(room)
                 view = View(self.load, candidates.slots, now)
+        prospect = None if self.pairing is None else self.pairing.prospect(waiting, now)
+        if prospect is not None and self.pairing is not None:
+            view.elsewhere_tokens = self.pairing.elsewhere_tokens(waiting, prospect, candidates)
         position, explanation, runners_up = profile.choose(request, candidates, view, self._random)
         slot = int(candidates.slots[position])
         spec, cached_tokens = self._spec(slot), int(candidates.cached_tokens[position])
-        plan = None if self.pairing is None else self.pairing.plan(waiting, slot, cached_tokens, now)
+        plan = None if self.pairing is None else self.pairing.plan(waiting, prospect, slot, cached_tokens, now)
         if plan is not None and plan.must_wait:
             waiting.awaits_prefill = True
             return False

@@ -77,7 +77,7 @@ class Leg(Enum):
 class View:
     """How busy the candidates are."""
 
-    __slots__ = ("_load", "_slots", "_table", "leg", "now", "transfer_s")
+    __slots__ = ("_load", "_slots", "_table", "elsewhere_tokens", "leg", "now", "transfer_s")
 
     def __init__(
         self, load: Load, slots: Slots, now: float, leg: Leg = Leg.ANSWER, transfer_s: Column | None = None
@@ -90,6 +90,9 @@ class View:
         self.now = now
         self.leg = leg
         self.transfer_s = transfer_s
+        self.elsewhere_tokens: Column | None = None
+        """What it costs to compute the prompt on another replica and to fetch what the candidate lacks, in tokens to
+        compute. None: that is not to be had."""
 
     def _column(self, row: int) -> Column:
         column: Column = self._table[row]

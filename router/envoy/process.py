@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def apart_but_not_without(parent: int) -> Callable[[], None]:
     """To be run in the child before it becomes Envoy.
 
     A group of its own: an interrupt at the terminal is Weft's to act on, which ends Envoy when answers have ended. And
-    the kernel ends it when ``parent`` ends; Linux alone does that.
+    the kernel ends it when ``parent`` ends, and schedules it as any process, whatever Weft has chosen for itself; Linux
+    alone does that.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -94,6 +96,8 @@ def apart_but_not_without(parent: int) -> Callable[[], None]:
         os.setpgid(0, 0)
         if libc is not None:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            with suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
             if os.getppid() != parent:
                 os._exit(1)
 

@@ -18,6 +18,11 @@ OBJECTIVES = (b"x-llm-d-inference-objective", b"x-gateway-inference-objective")
 MODEL = b"x-gateway-model-name"
 """Where a gateway has read the body before."""
 
+PREFILLERS = (b"x-llm-d-prefiller-host-port", b"x-prefiller-host-port")
+"""Who computes the prompt, for llm-d's sidecar before a decode replica. Older sidecars know the second name alone."""
+IF_AVAILABLE = b"if-available"
+"""A value of ``Prefer``: only for a replica that holds some of the prompt."""
+
 TEST_SELECTION = b"test-epp-endpoint-selection"
 TEST_SERVED = b"x-conformance-test-served-endpoint"
 """Of the conformance tests."""
@@ -25,6 +30,7 @@ TEST_SERVED = b"x-conformance-test-served-endpoint"
 _STRIPPED = frozenset(
     (
         *OBJECTIVES,
+        *PREFILLERS,
         DROPPED,
         SERVED.encode(),
         SUBSET.encode(),
@@ -38,6 +44,11 @@ _STRIPPED = frozenset(
         b"x-llm-d-slo-tpot-ms",
         b"x-slo-ttft-ms",
         b"x-slo-tpot-ms",
+        b"x-llm-d-encoder-hosts-ports",
+        b"x-encoder-hosts-ports",
+        b"x-llm-d-kv-cache-source-host-port",
+        b"x-kv-cache-source-host-port",
+        b"x-data-parallel-host-port",
         b"x-data-parallel-rank",
         b"x-vllm-priority",
     )
@@ -48,6 +59,12 @@ _OWN_PREFIX = b"x-weft-"
 def stripped(headers: list[tuple[bytes, bytes]]) -> set[bytes]:
     """Those among a request's headers that a replica must not see."""
     return {key for key, _ in headers if key in _STRIPPED or key[:7] == _OWN_PREFIX}
+
+
+def prefers(value: bytes, preference: bytes) -> bool:
+    """Whether a ``Prefer`` header asks for ``preference`` (RFC 7240), whatever its value and parameters."""
+    names = (each.partition(b";")[0].partition(b"=")[0] for each in value.split(b","))
+    return any(name.strip().lower() == preference for name in names)
 
 
 def host_of(endpoint: str) -> str:

@@ -1,42 +1,35 @@
 """The endpoint picker: which replica a request goes to, and what the gateway has to change in its head.
 
-Reads a request as the proxy does, with what the protocol adds: the endpoints that the gateway allows, the objective
-that stands for a priority, and requests without a body, which any replica may answer.
+Picks as the proxy does, with what the protocol adds: the endpoints that the gateway allows, requests without a body,
+which any replica may answer, those that only want what is cached, and prefill replicas, which the sidecar of the chosen
+replica asks.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.core.fleet import Fleet
-from router.core.types import Outcome, ProgramHint, ReplicaSpec, Request, Ticket
+from router.core.types import Decision, Outcome, Request, Ticket
 from router.dispatcher import Dispatcher
 from router.errors import ApiError
 from router.extproc.addresses import Addresses
+from router.extproc.head import added, removed
 from router.extproc.messages import Headers
-from router.extproc.names import MODEL, OBJECTIVES, TEST_SELECTION, host_of, stripped
+from router.extproc.names import IF_AVAILABLE, TEST_SELECTION, host_of, prefers
 from router.extproc.outstanding import Sent
-from router.extproc.refusals import no_endpoint
+from router.extproc.reading import Named, PickerSettings, Reading, path_of
+from router.extproc.refusals import no_endpoint, not_available
+from router.extproc.sidecar import can_split
 from router.extproc.stream import Route
 from router.extproc.wire import Destination
 from router.intake import Intake
 from router.proxy.headers import explanation_value
-from router.proxy.origin import Origin
 from router.proxy.priorities import Priorities
 from router.proxy.request_ids import MAX_REQUEST_ID_BYTES, RequestIds
-
-
-@dataclass(slots=True, frozen=True)
-class PickerSettings:
-    fallbacks: int = 0
-    """Endpoints named behind the chosen one, to be tried if it cannot be reached."""
-    objectives: Mapping[str, int] | None = None
-    """Priority by the name of an objective; higher is more urgent."""
-    conformance: bool = False
-    """Heed the conformance tests' headers."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,6 +44,15 @@ class Picked:
     """None: nobody waits for its end."""
 
 
+class _Places(NamedTuple):
+    """Addresses."""
+
+    endpoints: list[str]
+    """Of the chosen replica, and of those to fall back on."""
+    prefiller: str
+    """Of the replica that computes the prompt; empty: the chosen one does."""
+
+
 class Picker:
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Picker:
         addresses: Addresses,
         settings: PickerSettings,
     ) -> None:
-        self._intake = intake
+        self._reading = Reading(intake, settings)
         self._dispatcher = dispatcher
         self._fleet = fleet
         self._priorities = priorities
@@ -83,64 +85,75 @@ class Picker:
         hosts = self._allowed(route, named)
         if route.is_bodiless and named.get(b":method") != b"POST":
             return self._pick_any(route, request_id, hosts)
-        read = self._read(route, named, request_id)
+        read = self._reading.read(route, named, request_id)
         if hosts is not None or not isinstance(read, Request):
-            return self._pick_later(route, read, request_id, hosts)
-        ticket = self._dispatcher.submit(self._completed(read, named))
+            return self._pick_later(route, named, read, request_id, hosts)
+        ticket = self._dispatcher.submit(self._reading.completed(read, named))
         if ticket.decision is None:
-            return self._pick_held(route, ticket, request_id)
-        endpoints = [self._addresses.known(spec) for spec in _choices(ticket)]
-        if None in endpoints:
-            return self._pick_held(route, ticket, request_id)
-        return self._picked(route, ticket, [each for each in endpoints if each], request_id)
-
-    def _read(self, route: Route, named: Mapping[bytes, bytes], request_id: bytes) -> Request | Awaitable[Request]:
-        headers = route.headers
-        if named.get(b"x-request-id") != request_id:
-            headers = [*headers, (b"x-request-id", request_id)]
-        if route.body is None and not route.is_bodiless:
-            return self._intake.read_head(headers)
-        path = named.get(b":path", b"").partition(b"?")[0].decode("latin-1")
-        return self._intake.read(path, headers, self._json(route, named))
-
-    @staticmethod
-    def _json(route: Route, named: Mapping[bytes, bytes]) -> bytes:
-        """The body, if its type says that it can be read."""
-        return route.body or b"" if b"json" in named.get(b"content-type", b"json") else b""
-
-    def _completed(self, request: Request, named: Mapping[bytes, bytes]) -> Request:
-        """With what only the gateway's headers say."""
-        if not request.model and MODEL in named:
-            request.model = named[MODEL].decode("latin-1")
-        request.fallbacks = self._settings.fallbacks
-        name = next((named[key] for key in OBJECTIVES if key in named), None)
-        if name is not None and self._settings.objectives:
-            priority = self._settings.objectives.get(name.decode("latin-1"), 0)
-            if priority:
-                request.program = replace(request.program or ProgramHint(""), priority=priority)
-        return request
+            return self._pick_held(route, named, ticket, request_id)
+        self._accept(route, named, ticket)
+        places = self._known(ticket)
+        if places is None:
+            return self._pick_unknown(route, ticket, request_id)
+        return self._picked(route, ticket, places, request_id)
 
     async def _pick_later(
-        self, route: Route, read: Request | Awaitable[Request], request_id: bytes, hosts: frozenset[str] | None
+        self,
+        route: Route,
+        named: Named,
+        read: Request | Awaitable[Request],
+        request_id: bytes,
+        hosts: frozenset[str] | None,
     ) -> Picked:
-        request = self._completed(read if isinstance(read, Request) else await read, dict(route.headers))
+        request = self._reading.completed(read if isinstance(read, Request) else await read, named)
         if hosts is not None:
             request.subset = await self._addresses.named(hosts, self._fleet)
-        return await self._pick_held(route, self._dispatcher.submit(request), request_id)
+        return await self._pick_held(route, named, self._dispatcher.submit(request), request_id)
 
-    async def _pick_held(self, route: Route, ticket: Ticket, request_id: bytes) -> Picked:
+    async def _pick_held(self, route: Route, named: Named, ticket: Ticket, request_id: bytes) -> Picked:
         await self._dispatcher.wait(ticket)
+        self._accept(route, named, ticket)
+        return await self._pick_unknown(route, ticket, request_id)
+
+    async def _pick_unknown(self, route: Route, ticket: Ticket, request_id: bytes) -> Picked:
+        """The replicas are chosen, their addresses may have to be looked up."""
         try:
-            chosen, *others = _choices(ticket)
-            endpoints = [await self._addresses.find(chosen)]
-            endpoints += [known for spec in others if (known := self._addresses.known(spec)) is not None]
+            while (places := self._known(ticket)) is None:
+                await self._look_up(ticket)
         except ApiError:
             self._dispatcher.response_ended(ticket, Outcome.FAILED)
             raise
         except BaseException:
             self._dispatcher.response_ended(ticket, Outcome.CLIENT_GONE)
             raise
-        return self._picked(route, ticket, endpoints, request_id)
+        return self._picked(route, ticket, places, request_id)
+
+    def _accept(self, route: Route, named: Named, ticket: Ticket) -> None:
+        """Makes of the decision what this request can have. Raises ApiError 412 where it would rather have nothing."""
+        if not _decision(ticket).cached_tokens and prefers(named.get(b"prefer", b""), IF_AVAILABLE):
+            self._dispatcher.response_ended(ticket, Outcome.CLIENT_GONE)
+            raise not_available()
+        if ticket.prefill is not None and not can_split(path_of(named), route.body or b""):
+            self._dispatcher.serve_whole(ticket)
+
+    def _known(self, ticket: Ticket) -> _Places | None:
+        """None: an address must be looked up first."""
+        known, decision = self._addresses.known, _decision(ticket)
+        endpoint = known(decision.replica)
+        prefiller = "" if ticket.prefill is None else known(_decision(ticket.prefill).replica)
+        if endpoint is None or prefiller is None:
+            return None
+        others = [address for spec in decision.fallbacks if (address := known(spec)) is not None]
+        return _Places([endpoint, *others], prefiller)
+
+    async def _look_up(self, ticket: Ticket) -> None:
+        """Raises ApiError. A prefill replica that cannot be found is done without."""
+        await self._addresses.find(_decision(ticket).replica)
+        if ticket.prefill is not None:
+            try:
+                await self._addresses.find(_decision(ticket.prefill).replica)
+            except ApiError:
+                self._dispatcher.serve_whole(ticket)
 
     async def _pick_any(self, route: Route, request_id: bytes, hosts: frozenset[str] | None) -> Picked:
         """A request without a body costs next to nothing: it is not queued, and weighs on nobody."""
@@ -153,41 +166,24 @@ class Picker:
         if not able:
             raise no_endpoint()
         spec = self._random.choice(able)
-        added = self._added(route, spec, request_id)
+        told = added(route.headers, spec, request_id)
         destination = Destination(await self._addresses.find(spec), spec.name)
-        return Picked(destination, added, _removed(route, added), b"", None)
+        return Picked(destination, told, removed(route.headers, told), b"", None)
 
-    def _picked(self, route: Route, ticket: Ticket, endpoints: list[str], request_id: bytes) -> Picked:
-        decision = ticket.decision
-        if decision is None:
-            raise ValueError("a ticket that was routed has a decision")
-        spec = decision.replica
-        added = self._added(route, spec, request_id)
-        priority = self._priorities.of(ticket.request, decision)
-        if priority is not None:
-            added.append((b"x-vllm-priority", b"%d" % priority))
+    def _picked(self, route: Route, ticket: Ticket, places: _Places, request_id: bytes) -> Picked:
+        decision, endpoints = _decision(ticket), places.endpoints
+        spec, priority = decision.replica, self._priorities.of(ticket.request, decision)
+        told = added(route.headers, spec, request_id, priority, places.prefiller)
         now = ticket.submitted_s if ticket.dispatched_s is None else ticket.dispatched_s
         return Picked(
             Destination(",".join(dict.fromkeys(endpoints)), spec.name),
-            added,
-            _removed(route, added),
+            told,
+            removed(route.headers, told),
             b"" if decision.explanation is None else explanation_value(decision.explanation),
             Sent(request_id.decode("latin-1"), ticket, spec.name, endpoints[0], now, priority),
         )
 
-    @staticmethod
-    def _added(route: Route, spec: ReplicaSpec, request_id: bytes) -> Headers:
-        added: Headers = []
-        if (b"x-request-id", request_id) not in route.headers:
-            added.append((b"x-request-id", request_id))
-        if spec.rank is not None:
-            added.append((b"x-data-parallel-rank", b"%d" % spec.rank))
-        base_path = _origin(spec.url).base_path
-        if base_path:
-            added.append((b":path", base_path + dict(route.headers).get(b":path", b"/")))
-        return added
-
-    def _allowed(self, route: Route, named: Mapping[bytes, bytes]) -> frozenset[str] | None:
+    def _allowed(self, route: Route, named: Named) -> frozenset[str] | None:
         """The IP addresses that may serve the request; None: all."""
         if self._settings.conformance and (asked := named.get(TEST_SELECTION)):
             hosts = frozenset(host_of(each.strip()) for each in asked.decode("latin-1").split(","))
@@ -196,15 +192,7 @@ class Picker:
         return route.subset
 
 
-_origin = lru_cache(maxsize=4096)(Origin.parse)
-
-
-def _choices(ticket: Ticket) -> list[ReplicaSpec]:
-    """The chosen replica and those to fall back on."""
-    decision = ticket.decision
-    return [] if decision is None else [decision.replica, *decision.fallbacks]
-
-
-def _removed(route: Route, added: Headers) -> list[str]:
-    names = stripped(route.headers).difference(name for name, _ in added)
-    return sorted(name.decode() for name in names)
+def _decision(ticket: Ticket) -> Decision:
+    if ticket.decision is None:
+        raise ValueError("a ticket that was routed has a decision")
+    return ticket.decision

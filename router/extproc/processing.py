@@ -49,7 +49,7 @@ class Shared:
 class Processing:
     """``run`` is the life of one gRPC stream. Ends with a status that says what was wrong, never with a traceback."""
 
-    __slots__ = ("_context", "_reading", "_request_id", "_sent", "_shared", "_status", "_stream")
+    __slots__ = ("_context", "_last", "_reading", "_request_id", "_sent", "_shared", "_status", "_stream")
 
     def __init__(self, shared: Shared, context: Any) -> None:
         self._shared = shared
@@ -61,8 +61,11 @@ class Processing:
         self._request_id = b""
         self._sent: Sent | None = None
         self._status = 0
+        self._last = b""
 
-    async def run(self) -> None:
+    async def run(self) -> bytes:
+        """Returns the last answer, which gRPC sends together with the end of the stream. Where the gateway has closed
+        the stream before, it is empty, and nobody reads it."""
         stats = self._shared.stats
         stats.streams += 1
         stats.streams_open += 1
@@ -74,15 +77,15 @@ class Processing:
             wrong = str(error)
         except (asyncio.CancelledError, grpc.aio.BaseError):
             # The gateway has gone, or has closed the stream while something was being written.
-            if self._stream.state not in (State.OVER, State.FOLLOWING):
-                stats.gone += 1
-            return
+            pass
         finally:
             stats.streams_open -= 1
+            stats.gone += not wrong and self._stream.state in (State.BODY, State.ROUTING)
             if self._reading is not None:
                 self._reading.cancel()
         if wrong:
             await self._context.abort(grpc.StatusCode.INVALID_ARGUMENT, wrong)
+        return self._last
 
     async def _converse(self) -> None:
         while self._stream.state is not State.OVER:
@@ -113,7 +116,7 @@ class Processing:
 
     async def _do(self, event: Event) -> None:
         if isinstance(event, bytes):
-            await self._context.write(event)
+            await self._answer(event)
         elif isinstance(event, Route):
             await self._route(event)
         elif isinstance(event, Answering):
@@ -179,7 +182,14 @@ class Processing:
         shared.stats.sent += 1
         if sent is not None:
             shared.ends.outstanding.add(sent)
-        await self._context.write(last)
+        await self._answer(last)
+
+    async def _answer(self, answer: bytes) -> None:
+        """What is said when the stream is over is held back until something else is, or ``run`` returns it."""
+        if self._stream.state is State.OVER:
+            self._last, answer = answer, self._last
+        if answer:
+            await self._context.write(answer)
 
     def _answer_headers(self, picked: Picked) -> list[tuple[bytes, bytes]]:
         told = [
@@ -191,7 +201,7 @@ class Processing:
     async def _refuse(self, error: ApiError) -> None:
         told, headers = as_picker(error, self._request_id)
         self._shared.stats.refused[told.status] += 1
-        await self._context.write(self._stream.refuse(told, headers))
+        await self._answer(self._stream.refuse(told, headers))
 
     def _answering(self, answering: Answering) -> None:
         self._status = answering.status

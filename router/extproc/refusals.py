@@ -38,3 +38,9 @@ def as_picker(error: ApiError, request_id: bytes) -> tuple[ApiError, Headers]:
 def no_endpoint() -> ApiError:
     """Nobody is there to ask, or nobody whom the gateway allows."""
     return ApiError(503, "No healthy replica may serve this request.", type="service_unavailable", code="no_replica")
+
+
+def not_available() -> ApiError:
+    """The client would rather hear so than wait for a prompt to be computed."""
+    message = "No replica holds the beginning of this prompt."
+    return ApiError(412, message, type="precondition_failed", code="not_cached")

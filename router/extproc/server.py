@@ -98,7 +98,8 @@ class ExtProcServer:
         await stopping
 
     def _add_services(self) -> None:
-        process = grpc.stream_stream_rpc_method_handler(self._process)
+        # As a handler that returns its last answer: gRPC then sends that together with the end of the stream.
+        process = grpc.stream_unary_rpc_method_handler(self._process)
         log = grpc.stream_unary_rpc_method_handler(self._receive_log)
         handlers = (
             grpc.method_handlers_generic_handler(EXT_PROC, {"Process": process}),
@@ -109,8 +110,8 @@ class ExtProcServer:
         names = (EXT_PROC, ACCESS_LOG, _HEALTH, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
-    async def _process(self, _: object, context: Any) -> None:
-        await Processing(self._shared, context).run()
+    async def _process(self, _: object, context: Any) -> bytes:
+        return await Processing(self._shared, context).run()
 
     async def _receive_log(self, _: object, context: Any) -> bytes:
         """Envoy keeps one of these open for as long as it runs, and opens a new one when it ends."""

@@ -10,7 +10,7 @@ No gRPC and no waiting here. The rules, which are Envoy's:
   answers are (1.40: 1 to 13 of 1,000 requests), so such requests are refused.
 - NONE: the request is routed by its head alone.
 - Who has said where a request goes may close the stream: Envoy then does the rest alone. So Weft sees answers only
-  where ``follows`` is set. Pieces that are STREAMED still come, and Envoy closes these streams itself.
+  where ``follows`` is set. Pieces that are STREAMED still come, and each of them is answered.
 - Envoy may answer by itself (a time limit, say) before anything is decided; then its own answer comes by.
 """
 
@@ -119,7 +119,7 @@ class Stream:
             raise ProtocolError(f"{_name(message)}: {self.state.value}")
         if isinstance(message, ResponseBody):
             return self._response_body(message)
-        return [wire.let_pass("response_trailers"), Sign.ENDED]
+        return self._ending([wire.let_pass("response_trailers")])
 
     def send_to(
         self, destination: Destination, added: Headers, removed: list[str], explanation: bytes
@@ -152,7 +152,7 @@ class Stream:
 
     def _request_body(self, body: RequestBody) -> list[Event]:
         if self.state is State.FOLLOWING and self.modes.request_body is BodyMode.STREAMED:
-            return [wire.let_pass("request_body")]
+            return self._streamed("request_body", body.end_of_stream)
         if self.state is not State.BODY:
             raise ProtocolError(f"request_body: {self.state.value}")
         self._pieces.append(body.data)
@@ -165,7 +165,7 @@ class Stream:
 
     def _request_trailers(self) -> list[Event]:
         if self.state is State.FOLLOWING:
-            return [wire.let_pass("request_trailers")]
+            return self._streamed("request_trailers", ends=True)
         if self.state is not State.BODY or self._is_buffered:
             raise ProtocolError(f"request_trailers: {self.state.value}")
         self._ends_in_trailers = True
@@ -181,7 +181,7 @@ class Stream:
         if self.tells_served and head.served:
             added = [*added, (TEST_SERVED, head.served.encode())]
         events: list[Event] = [wire.response_headers(added), Answering(head.status, head.served)]
-        return [*events, Sign.ENDED] if head.end_of_stream else events
+        return self._ending(events) if head.end_of_stream else events
 
     def _response_body(self, body: ResponseBody) -> list[Event]:
         events: list[Event] = [Sign.FIRST_BYTE] if body.data else []
@@ -189,7 +189,18 @@ class Stream:
             events = [*wire.body_chunks("response_body", body.data, body.end_of_stream), *events]
         else:
             events = [wire.let_pass("response_body"), *events]
-        return [*events, Sign.ENDED] if body.end_of_stream else events
+        return self._ending(events) if body.end_of_stream else events
+
+    def _streamed(self, kind: str, ends: bool) -> list[Event]:
+        """A piece of a request that is on its way to its replica."""
+        if ends and not self.follows:
+            self.state = State.OVER
+        return [wire.let_pass(kind)]
+
+    def _ending(self, events: list[Event]) -> list[Event]:
+        """The answer is complete."""
+        self.state = State.OVER
+        return [*events, Sign.ENDED]
 
     def _route(self, body: bytes | None) -> Route:
         head = self._head

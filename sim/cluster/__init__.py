@@ -2,13 +2,14 @@
 
 from sim.cluster.cluster import Cluster
 from sim.cluster.config import ClusterConfig, Link
-from sim.cluster.record import CallRecord, ProgramRecord, ReplicaRecord, RouterCost, Run
+from sim.cluster.record import CallRecord, PrefillRecord, ProgramRecord, ReplicaRecord, RouterCost, Run
 
 __all__ = [
     "CallRecord",
     "Cluster",
     "ClusterConfig",
     "Link",
+    "PrefillRecord",
     "ProgramRecord",
     "ReplicaRecord",
     "RouterCost",

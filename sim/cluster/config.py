@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.engine import EngineConfig
+from router.core.types import Role
+from sim.engine import EngineConfig, TransferModel
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,11 +42,26 @@ class ClusterConfig:
     """From the client's sending of a request to its being read, tokenised and handed to the router."""
     network_s: float = 0.0005
     """One way between router and replica."""
+    roles: tuple[Role, ...] = ()
+    """Of each replica; empty: all serve both legs."""
+    transfer: TransferModel | None = None
+    """Of KV blocks between replicas. None: no router hands a prompt over."""
+    transfer_failures: float = 0.0
+    """Share of transfers that fail, 0..1."""
 
     def __post_init__(self) -> None:
         if self.replicas < 1 or self.routers < 1:
             raise ValueError("a cluster needs at least 1 replica and 1 router")
+        if self.roles and len(self.roles) != self.replicas:
+            raise ValueError(f"{self.replicas} replicas need as many roles, not {len(self.roles)}")
+        if self.roles and all(role is Role.PREFILL for role in self.roles):
+            raise ValueError("a cluster needs a replica that answers: one of role decode or both")
+        if not 0 <= self.transfer_failures <= 1:
+            raise ValueError("transfer_failures is a share within 0..1")
         if self.report_interval_s <= 0:
             raise ValueError("report_interval_s must be positive")
         if min(self.proxy_s, self.network_s, self.replay_s or 0.0) < 0:
             raise ValueError("proxy_s, network_s and replay_s must not be negative")
+
+    def role(self, number: int) -> Role:
+        return self.roles[number] if self.roles else Role.BOTH

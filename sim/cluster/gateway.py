@@ -18,9 +18,9 @@ _SOONEST_S = 1e-3
 
 
 class Gateway:
-    """Submits, polls, and hands every decided call to ``dispatch``, with the name of its replica."""
+    """Submits, polls, and hands every decided call to ``dispatch``."""
 
-    def __init__(self, router: Router, timeline: Timeline, dispatch: Callable[[Call, str], None]) -> None:
+    def __init__(self, router: Router, timeline: Timeline, dispatch: Callable[[Call, Ticket], None]) -> None:
         self.cost = RouterCost()
         self._router = router
         self._timeline = timeline
@@ -43,6 +43,15 @@ class Gateway:
         self.cost.cpu_ns += thread_time_ns() - began_ns
         self.cost.decisions += 1
         self._let_go(leaving)
+
+    def prefill_ended(self, call: Call) -> None:
+        """Another replica has computed the prompt for the one that is to answer."""
+        leg = _ticket(call).prefill
+        if leg is not None and call.prefill is not None:
+            work = call.prefill.work
+            usage = Usage(work.prompt_tokens, work.cached_tokens, work.output_tokens)
+            self._router.on_response_end(leg, usage, Outcome.OK, self._timeline.now)
+            self._poll_for_waiting()
 
     def response_started(self, call: Call) -> None:
         self._router.on_response_start(_ticket(call), self._timeline.now)
@@ -77,8 +86,7 @@ class Gateway:
         for ticket in leaving:
             call = self._calls.pop(ticket)
             if ticket.decision is not None:
-                call.record.expected_cached_tokens = ticket.decision.cached_tokens
-                self._dispatch(call, ticket.decision.replica.name)
+                self._dispatch(call, ticket)
             else:
                 self._refused(call, ticket)
         self._set_alarm()

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from router.core.types import Role
 from sim.workloads.program import Program, Step
+
+
+@dataclass(slots=True)
+class PrefillRecord:
+    """What became of a prompt that one replica computed for another one."""
+
+    replica: int
+    scheduled_s: float = -1.0
+    ended_s: float = -1.0
+    asked_s: float = -1.0
+    """When the replica that answers had room for the prompt's KV blocks; negative before."""
+    transfer_s: float = 0.0
+    """From then until they were there."""
+    fetched_tokens: int = 0
+    """Of the prompt, in those blocks."""
+    failed: bool = False
+    """The blocks did not come: the replica that answers computed the prompt itself."""
 
 
 @dataclass(slots=True)
@@ -16,20 +34,29 @@ class CallRecord:
     sent_s: float
     router: int = -1
     replica: int = -1
+    """That answered it."""
     expected_cached_tokens: int = 0
     """What the router counted on."""
     dispatched_s: float = -1.0
     """When the router sent it on; negative before. What it spent in the router's queue ends here."""
     scheduled_s: float = 0.0
-    """When the engine began to compute it."""
+    """When the engine, or the first of two, began to compute it."""
     first_token_s: float = -1.0
     ended_s: float = 0.0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    """In the cache of the replica that computed the prompt."""
     output_tokens: int = 0
     recomputed_tokens: int = 0
     """Prompt tokens computed although some replica had computed them before."""
     refusals: int = 0
+    prefill: PrefillRecord | None = None
+    """None where the replica that answered computed the prompt."""
+
+    @property
+    def computing_replica(self) -> int:
+        """That computed the prompt."""
+        return self.replica if self.prefill is None else self.prefill.replica
 
     @property
     def ttft_s(self) -> float:
@@ -72,6 +99,9 @@ class ReplicaRecord:
     preemptions: int
     mean_kv_usage: float
     """Share of KV blocks held by running requests, 0..1, sampled at every load report while programs ran."""
+    role: Role = Role.BOTH
+    expired_leases: int = 0
+    """Prompts computed for other replicas that did not fetch them in time."""
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ class Replica:
         self._listener = listener
         self._stepping = False
         self._joined = False
-        """A request came since the last step began."""
+        """A request, its KV or free blocks came since the last step began."""
         self._asleep_since_s: float | None = None
         self._sleeps = 0
 
@@ -50,9 +50,32 @@ class Replica:
         """Queue a request. Raises ValueError when the engine can never serve it."""
         self._catch_up()
         self.engine.submit(request, self._timeline.now)
-        self._joined = True
-        if not self._stepping:
-            self._step()
+        self._go_on()
+
+    def kv_arrived(self, request_id: str) -> None:
+        """What a request fetched is here."""
+        self._catch_up()
+        self.engine.kv_arrived(request_id)
+        self._go_on()
+
+    def kv_failed(self, request_id: str) -> None:
+        """What a request fetched will not come."""
+        self._catch_up()
+        self.engine.kv_failed(request_id)
+        self._go_on()
+
+    def release(self, request_id: str) -> None:
+        """Another replica has fetched the blocks kept of this request."""
+        self._catch_up()
+        self.engine.release(request_id)
+        self._go_on()
+
+    def expire_leases(self) -> None:
+        """Some that were kept may have been kept long enough."""
+        if self.engine.kept:
+            self._catch_up()
+            self.engine.expire_leases(self._timeline.now)
+            self._go_on()
 
     def report(self) -> LoadReport:
         """What a scrape of its metrics would tell now."""
@@ -65,6 +88,12 @@ class Replica:
             float(engine.prefix_queries_tokens),
             float(engine.prefix_hits_tokens),
         )
+
+    def _go_on(self) -> None:
+        """There may be more to compute than when the last step began."""
+        self._joined = True
+        if not self._stepping and self.engine.has_work:
+            self._step()
 
     def _step(self) -> None:
         self._joined = False

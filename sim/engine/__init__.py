@@ -1,12 +1,13 @@
 """The engine model: one vLLM v1 replica as a state machine, without I/O, clock or tokens."""
 
-from sim.engine.config import EngineConfig, Policy
+from sim.engine.config import EngineConfig, KvLoadFailurePolicy, Policy
 from sim.engine.engine import Engine, StepResult
 from sim.engine.events import BlocksRemoved, BlocksStored, CacheCleared, KvEvent
 from sim.engine.frontend import Frontend
 from sim.engine.profile import Profile, load_profile, profile_names
 from sim.engine.request import Request, Status
 from sim.engine.step_time import StepTime, Work
+from sim.engine.transfer import TransferModel
 
 __all__ = [
     "BlocksRemoved",
@@ -16,12 +17,14 @@ __all__ = [
     "EngineConfig",
     "Frontend",
     "KvEvent",
+    "KvLoadFailurePolicy",
     "Policy",
     "Profile",
     "Request",
     "Status",
     "StepResult",
     "StepTime",
+    "TransferModel",
     "Work",
     "load_profile",
     "profile_names",

@@ -9,6 +9,13 @@ from sim.engine.frontend import Frontend
 from sim.engine.step_time import StepTime
 
 
+class KvLoadFailurePolicy(StrEnum):
+    """vLLM's ``kv_load_failure_policy``: what becomes of a request whose KV blocks cannot be fetched."""
+
+    RECOMPUTE = "recompute"
+    FAIL = "fail"
+
+
 class Policy(StrEnum):
     """vLLM's ``--scheduling-policy``."""
 
@@ -29,6 +36,9 @@ class EngineConfig:
     policy: Policy = Policy.FCFS
     frontend: Frontend = field(default_factory=Frontend)
     """Before a request is in the engine: whoever drives the engine waits that long before ``Engine.submit``."""
+    kv_load_failure_policy: KvLoadFailurePolicy = KvLoadFailurePolicy.FAIL
+    kv_lease_duration_s: float = 30.0
+    """How long blocks are kept for another replica that does not fetch them."""
 
     def __post_init__(self) -> None:
         if self.block_size_tokens < 1 or self.max_num_seqs < 1 or self.max_num_batched_tokens < 1:

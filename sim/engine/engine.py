@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from sim.engine.config import EngineConfig
+from sim.engine.config import EngineConfig, KvLoadFailurePolicy
 from sim.engine.events import KvEvent
+from sim.engine.leases import Leases
 from sim.engine.request import Request, Status
 from sim.engine.scheduler import Scheduler
 from sim.engine.step_time import PS_PER_S, Work
@@ -29,6 +30,9 @@ class StepResult:
     admitted: list[Request] = field(default_factory=list)
     """Requests that began to run, preempted ones included."""
     preempted: list[Request] = field(default_factory=list)
+    fetching: list[Request] = field(default_factory=list)
+    """Requests that took blocks for ``fetched_tokens`` of their prompt, which the caller is to bring: they wait for
+    `Engine.kv_arrived` or `Engine.kv_failed`."""
     events: list[KvEvent] = field(default_factory=list)
     """Changes to the prefix cache since the last result, in order."""
     computed_tokens: int = 0
@@ -47,16 +51,19 @@ class Engine:
         self.requests: dict[str, Request] = {}
         """Those that run or wait, by id."""
         self._scheduler = Scheduler(config)
+        self._leases = Leases(config.kv_lease_duration_s)
 
     def submit(self, request: Request, now: float) -> None:
         """Queue a request. Raises ValueError when it can never be served."""
         longest = self.config.max_model_len_tokens
-        if request.id in self.requests:
+        if request.id in self.requests or request.id in self._leases:
             raise ValueError(f"request id {request.id!r} is in use")
         if not 0 < request.prompt_tokens < longest:
             raise ValueError(f"a prompt needs 1 to {longest - 1} tokens, got {request.prompt_tokens}")
         if request.output_tokens < 1:
             raise ValueError(f"output_tokens must be at least 1, got {request.output_tokens}")
+        if not 0 <= request.remote_tokens <= request.prompt_tokens:
+            raise ValueError(f"remote_tokens must be within the prompt, got {request.remote_tokens}")
         request.output_tokens = min(request.output_tokens, longest - request.prompt_tokens)
         request.arrival_s = now
         self.requests[request.id] = request
@@ -70,12 +77,48 @@ class Engine:
         self._scheduler.finish([request], Status.ABORTED)
         return True
 
+    def kv_arrived(self, request_id: str) -> bool:
+        """What the request fetched is in its blocks: it can run. False when it does not fetch (any more)."""
+        return self._fetch_ended(request_id, arrived=True)
+
+    def kv_failed(self, request_id: str) -> bool:
+        """What the request fetched will not come: it computes its prompt here, or ends as ``FAILED``, as the
+        configuration says. False when it does not fetch (any more)."""
+        if self.config.kv_load_failure_policy is KvLoadFailurePolicy.RECOMPUTE:
+            return self._fetch_ended(request_id, arrived=False)
+        request = self._fetching(request_id)
+        if request is not None:
+            del self.requests[request_id]
+            self._scheduler.finish([request], Status.FAILED)
+        return request is not None
+
+    def release(self, request_id: str) -> bool:
+        """Free the blocks kept of a finished request: they were fetched. False when none are kept (any more)."""
+        request = self._leases.take(request_id)
+        if request is not None:
+            self._scheduler.cache.release(request)
+        return request is not None
+
+    def renew_lease(self, request_id: str, now: float) -> None:
+        """Keep the blocks of a finished request on, if they are kept: who is to fetch them still waits to do so."""
+        self._leases.renew(request_id, now)
+
+    def expire_leases(self, now: float) -> None:
+        """Free kept blocks whose lease has ended. Each step does so, but a stuck engine takes none."""
+        for request in self._leases.take_ended(now):
+            self._scheduler.cache.release(request)
+
     def step(self, now: float) -> StepResult:
-        """Take one step that begins now. Without requests there is nothing to do, and it takes no time."""
+        """Take one step that begins now. One that computes nothing takes no time, and is not counted."""
+        if self._leases:
+            self.expire_leases(now)
         if not self.requests:
-            return StepResult(steps=0, events=self._scheduler.take_events())
+            return StepResult(steps=0, events=self._scheduler.cache.take_events())
         batch = self._scheduler.schedule(now)
-        result = StepResult(admitted=batch.admitted, preempted=batch.preempted)
+        result = StepResult(admitted=batch.admitted, preempted=batch.preempted, fetching=batch.fetching)
+        if not batch.tokens:
+            result.steps, result.events = 0, self._scheduler.cache.take_events()
+            return result
         work = Work()
         for request, tokens in batch.tokens.items():
             work.add(tokens, request.computed_tokens)
@@ -85,7 +128,7 @@ class Engine:
                 request.total_tokens += 1
                 result.emitted.append(request)
         result.duration_ps = self.config.step_time.duration_ps(work)
-        self._finish_step(result)
+        self._finish_step(result, now)
         return result
 
     def advance(self, now: float, until_s: float = inf, max_steps: int | None = None) -> StepResult:
@@ -93,8 +136,11 @@ class Engine:
 
         While every running request decodes and none can join, the batch stays as it is until one of them ends or
         blocks run out. Such steps are taken together as long as they begin before ``until_s``. The result is that
-        of as many calls of ``step``, added up; its events are those of `sim.engine.stretch`.
+        of as many calls of ``step``, added up; its events are those of `sim.engine.stretch`. Leases that end on the
+        way are seen to by the next call.
         """
+        if self._leases:
+            self.expire_leases(now)
         stretch = decode_stretch(self._scheduler, now, until_s, max_steps)
         if stretch is None:
             return self.step(now)
@@ -104,7 +150,7 @@ class Engine:
         for request in running:
             request.computed_tokens += stretch.steps
             request.total_tokens += stretch.steps
-        self._finish_step(result)
+        self._finish_step(result, now)
         return result
 
     def reset_prefix_cache(self, *, preempt_running: bool = False) -> bool:
@@ -116,7 +162,9 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        return bool(self.requests)
+        """Whether the next step computes something. What waits for blocks that only ``release`` or ``kv_arrived``
+        will free, or for its KV, is no work."""
+        return bool(self.requests) and not self._scheduler.stuck
 
     @property
     def running(self) -> int:
@@ -124,12 +172,32 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        return len(self._scheduler.waiting)
+        """Those that fetch their KV included."""
+        return len(self._scheduler.waiting) + len(self._scheduler.fetchers)
+
+    @property
+    def fetching(self) -> int:
+        """Requests whose KV is on its way."""
+        return sum(request.status is Status.FETCHING for request in self._scheduler.fetchers)
+
+    @property
+    def kept(self) -> int:
+        """Finished requests whose blocks are kept for another replica."""
+        return len(self._leases)
+
+    def is_kept(self, request_id: str) -> bool:
+        """Whether the blocks of this finished request are there for another replica."""
+        return request_id in self._leases
+
+    @property
+    def expired_leases(self) -> int:
+        """Kept requests that nobody came for in time."""
+        return self._leases.expired
 
     @property
     def kv_usage(self) -> float:
         """Share of blocks that requests hold, 0..1. Cached blocks that nobody holds count as free."""
-        return self._scheduler.pool.used_blocks / self._scheduler.pool.capacity
+        return self._scheduler.cache.pool.used_blocks / self._scheduler.cache.pool.capacity
 
     @property
     def prefix_queries_tokens(self) -> int:
@@ -144,11 +212,23 @@ class Engine:
     def preemptions(self) -> int:
         return self._scheduler.preemptions
 
-    def _finish_step(self, result: StepResult) -> None:
+    def _fetching(self, request_id: str) -> Request | None:
+        request = self.requests.get(request_id)
+        return request if request is not None and request.status is Status.FETCHING else None
+
+    def _fetch_ended(self, request_id: str, *, arrived: bool) -> bool:
+        request = self._fetching(request_id)
+        if request is not None:
+            self._scheduler.fetch_ended(request, arrived=arrived)
+        return request is not None
+
+    def _finish_step(self, result: StepResult, now: float) -> None:
         for request in result.emitted:
             if request.total_tokens == request.finish_total_tokens:
                 result.finished.append(request)
                 del self.requests[request.id]
+                if request.keep_for_transfer:
+                    self._leases.keep(request, now + result.duration_s)
         if result.finished:
             self._scheduler.finish(result.finished, Status.FINISHED)
-        result.events = self._scheduler.take_events()
+        result.events = self._scheduler.cache.take_events()

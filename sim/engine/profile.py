@@ -23,6 +23,8 @@ class Profile:
     description: str
     source: str
     engine: EngineConfig
+    kv_bytes_per_token: int | None = None
+    """Keys and values of one token in all layers; None where the profile does not say."""
 
 
 class _StepTime(BaseModel):
@@ -54,6 +56,7 @@ class _Profile(BaseModel):
     max_num_seqs: int
     max_model_len_tokens: int
     step_time: _StepTime
+    kv_bytes_per_token: int | None = Field(default=None, gt=0)
     frontend: _Frontend = _Frontend()
 
 
@@ -73,7 +76,9 @@ def load_profile(name_or_path: str) -> Profile:
         )
     try:
         read = _Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        return Profile(path.stem, read.model, read.description, read.source, _engine_config(read))
+        return Profile(
+            path.stem, read.model, read.description, read.source, _engine_config(read), read.kv_bytes_per_token
+        )
     except (yaml.YAMLError, ValidationError, ValueError) as error:
         raise ValueError(f"engine profile {path}: {error}") from error
 

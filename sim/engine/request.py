@@ -14,8 +14,14 @@ class Status(Enum):
     WAITING = auto()
     RUNNING = auto()
     PREEMPTED = auto()
+    FETCHING = auto()
+    """It has its blocks, and waits until the tokens in them have come from another replica."""
+    FETCHED = auto()
+    """They have come, or will not; it can run."""
     FINISHED = auto()
     ABORTED = auto()
+    FAILED = auto()
+    """What it had to fetch could not be fetched."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +37,11 @@ class Request:
     tokens from the start; none is 0. Blocks beyond the end of this array are never shared."""
     priority: int = 0
     """Lower runs first; only looked at by the priority policy."""
+    remote_tokens: int = 0
+    """Prompt tokens, from the first, whose keys and values can be fetched from another replica. 0 once they could not,
+    or once they were fetched and lost again."""
+    keep_for_transfer: bool = False
+    """When it has finished its blocks are kept for another replica, until ``Engine.release``."""
 
     arrival_s: float = 0.0
     scheduled_s: float = -1.0
@@ -42,6 +53,8 @@ class Request:
     """Tokens whose keys and values are in ``blocks``."""
     cached_tokens: int = 0
     """Prompt tokens found in the cache when it was first scheduled."""
+    fetched_tokens: int = 0
+    """Prompt tokens that it fetches, or has fetched, from another replica: those that the cache did not have."""
     block_table: Blocks = field(default_factory=lambda: NO_BLOCKS)
     """While it runs: room for the blocks of all its tokens. The first ``held_blocks`` are filled."""
     held_blocks: int = 0

@@ -5,41 +5,21 @@ There is no prefill phase and no decode phase. Every request has ``total_tokens`
 run first, in their order, then waiting ones. When a running request finds no block, the least entitled running
 request is preempted: it loses its blocks and is computed again later, prefix cache permitting.
 
-Blocks are published to the prefix cache when their tokens are scheduled, not when they are computed, so requests
-scheduled in the same step already share them.
+Where another replica has computed the prompt, a waiting request takes blocks for what the cache does not have of it,
+and leaves the queue. While it fetches that it holds nobody up. Then that is published, and the request joins the batch
+before all that hold no blocks; if it did not come, the request gives its blocks back and begins anew, before them too.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
 
-from sim.engine.block_pool import NO_BLOCKS, BlockPool
+from sim.engine.batch import Batch
 from sim.engine.config import EngineConfig, Policy
-from sim.engine.events import BlocksRemoved, BlocksStored, CacheCleared, KvEvent
 from sim.engine.kernels import Blocks
+from sim.engine.kv_cache import KvCache
 from sim.engine.request import Request, Status
 from sim.engine.waiting import make_queue
-
-
-class Batch:
-    """What one step computes."""
-
-    __slots__ = ("admitted", "budget", "preempted", "tokens")
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        """Tokens that may still be added."""
-        self.tokens: dict[Request, int] = {}
-        """How many each request computes, in the order in which they were scheduled."""
-        self.admitted: list[Request] = []
-        self.preempted: list[Request] = []
-
-    def add(self, request: Request, tokens: int) -> None:
-        self.tokens[request] = tokens
-        self.budget -= tokens
-
-    def discard(self, request: Request) -> None:
-        self.budget += self.tokens.pop(request, 0)
 
 
 class Scheduler:
@@ -47,17 +27,14 @@ class Scheduler:
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self.pool = BlockPool(config.num_blocks)
+        self.cache = KvCache(config)
         self.waiting = make_queue(config.policy)
         self.running: list[Request] = []
-        self.events: list[KvEvent] = []
-        """Since they were last taken, oldest first."""
+        self.fetchers: dict[Request, None] = {}
+        """Requests that fetch, or have fetched and do not run yet; those that began first in front."""
         self.preemptions = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
-        self.blocked: Request | None = None
-        """A waiting request found not to fit. Nothing can change that but a release of blocks and the publication of
-        one that it could share, so until then it is not looked up again."""
 
     def schedule(self, now: float) -> Batch:
         """Decide on the next step and reserve its blocks."""
@@ -68,72 +45,49 @@ class Scheduler:
         return batch
 
     def finish(self, requests: list[Request], status: Status) -> None:
-        """Requests that run or wait end; their blocks become free, and remain hits."""
+        """Requests end, wherever they are. Their blocks become free, and remain hits, unless they are to be kept."""
         for request in requests:
-            if request.status is not Status.RUNNING:
-                self.waiting.remove(request)
+            self._leave_queues(request)
             request.status = status
-            self._release(request)
+            if not (request.keep_for_transfer and status is Status.FINISHED):
+                self.cache.release(request)
         self.running = [request for request in self.running if request.status is Status.RUNNING]
+
+    def fetch_ended(self, request: Request, *, arrived: bool) -> None:
+        """What a request fetches has come, or will not: then it computes that itself."""
+        request.status = Status.FETCHED
+        if not arrived:
+            request.fetched_tokens = request.remote_tokens = 0
+
+    @property
+    def stuck(self) -> bool:
+        """Nothing can be computed before a block is released or a fetch has ended."""
+        if self.running:
+            return False
+        request = self._first()
+        return request is None or request is self.cache.blocked
 
     def reset_prefix_cache(self, *, preempt_running: bool) -> bool:
         """Forget every cached block. False, and nothing is done, while requests hold blocks."""
         if preempt_running:
             while self.running:
                 self._preempt(self.running.pop())
-        if self.pool.used_blocks:
+        return self.cache.reset()
+
+    def may_admit(self) -> bool:
+        """Whether a request can join the batch. Those that have just fetched are not looked into: that they can may be
+        wrong."""
+        if len(self.running) >= self.config.max_num_seqs:
             return False
-        self.pool.clear()
-        self.events.append(CacheCleared())
-        return True
-
-    def take_events(self) -> list[KvEvent]:
-        events, self.events = self.events, []
-        return events
-
-    def reserve(self, request: Request, upto_tokens: int) -> bool:
-        """Give the request blocks for its first ``upto_tokens`` tokens and publish those that are full then.
-
-        False, and nothing is done, when too few are free.
-        """
-        block_size = self.config.block_size_tokens
-        missing = -(-upto_tokens // block_size) - request.held_blocks
-        if missing > 0:
-            if missing > self.pool.free_blocks:
-                return False
-            self._take_blocks(request, missing)
-        first, full = request.hashed_blocks, upto_tokens // block_size
-        if full > first:
-            full = min(full, len(request.block_hashes))
-            if full > first:
-                self._publish(request, first, full)
-        return True
-
-    def next_admission(self) -> tuple[Request, Blocks] | None:
-        """The waiting request that can join the batch, with the cached blocks it starts with.
-
-        At least one token is always computed, for the model needs something to compute an output from. And the
-        whole request must fit, not only its first chunk, lest it be preempted before it is through.
-        """
-        if not self.waiting or len(self.running) >= self.config.max_num_seqs:
-            return None
-        request = self.waiting.first()
-        if request is self.blocked:
-            return None
-        block_size = self.config.block_size_tokens
-        hits = self.pool.find_prefix(request.block_hashes, (request.total_tokens - 1) // block_size)
-        needed = -(-request.total_tokens // block_size) - len(hits)
-        if needed + self.pool.free_among(hits) > self.pool.free_blocks:
-            self.blocked = request
-            return None
-        return request, hits
+        first = self._first()
+        return first is not None and (first.status is Status.FETCHED or self._room_for(first) is not None)
 
     def _schedule_running(self, batch: Batch) -> None:
         index = 0
         while index < len(self.running) and batch.budget > 0:
             request = self.running[index]
             tokens = min(request.total_tokens - request.computed_tokens, batch.budget)
-            while not self.reserve(request, request.computed_tokens + tokens):
+            while not self.cache.reserve(request, request.computed_tokens + tokens):
                 victim = self._pick_victim()
                 victim_index = self.running.index(victim)
                 del self.running[victim_index]
@@ -147,27 +101,76 @@ class Scheduler:
             index += 1
 
     def _admit_waiting(self, batch: Batch, now: float) -> None:
-        while batch.budget > 0 and (admission := self.next_admission()):
-            request, hits = admission
-            self.waiting.pop()
-            self._start(request, hits, now)
+        while batch.budget > 0 and len(self.running) < self.config.max_num_seqs:
+            request = self._first()
+            if request is None:
+                return
+            if request.status is Status.FETCHED:
+                self._settle(request)
+            hits = self._room_for(request)
+            if hits is None:
+                return
+            if request in self.fetchers:
+                del self.fetchers[request]
+            else:
+                self.waiting.pop()
+            if not request.held_blocks:
+                self._hold(request, hits)
+                if request.remote_tokens > request.computed_tokens:
+                    self._fetch(request)
+                    batch.fetching.append(request)
+                    continue
+            self._start(request, now)
             tokens = min(request.total_tokens - request.computed_tokens, batch.budget)
-            self.reserve(request, request.computed_tokens + tokens)
+            self.cache.reserve(request, request.computed_tokens + tokens)
             batch.add(request, tokens)
             batch.admitted.append(request)
 
-    def _start(self, request: Request, hits: Blocks, now: float) -> None:
-        block_size = self.config.block_size_tokens
-        self.pool.hold(hits)
-        request.block_table = np.empty(-(-request.finish_total_tokens // block_size), np.int32)
-        request.block_table[: len(hits)] = hits
-        request.held_blocks = request.hashed_blocks = len(hits)
-        request.computed_tokens = len(hits) * block_size
+    def _first(self) -> Request | None:
+        """Whose turn it is to join the batch."""
+        if self.fetchers:
+            ready: Iterable[Request] = (one for one in self.fetchers if one.status is not Status.FETCHING)
+            if self.config.policy is Policy.PRIORITY:
+                ready = sorted(ready, key=lambda one: (one.priority, one.arrival_s, one.id))
+            for request in ready:
+                return request
+        return self.waiting.first() if self.waiting else None
+
+    def _room_for(self, request: Request) -> Blocks | None:
+        """What is fetched keeps its blocks for long: it must not take those that prefills under way will need."""
+        if not request.remote_tokens or request.held_blocks:
+            return self.cache.room_for(request)
+        others = (*self.running, *self.fetchers)
+        promised = sum(self.cache.blocks_of(one.total_tokens) - one.held_blocks for one in others)
+        return self.cache.room_for(request, promised)
+
+    def _hold(self, request: Request, hits: Blocks) -> None:
+        self.cache.hold(request, hits)
         if not request.preemptions:
             request.cached_tokens = request.computed_tokens
-            request.scheduled_s = now
             self.prefix_queries_tokens += request.total_tokens
             self.prefix_hits_tokens += request.computed_tokens
+
+    def _fetch(self, request: Request) -> None:
+        """The request takes blocks and waits for what comes into them."""
+        self.cache.take(request, request.remote_tokens)
+        request.fetched_tokens = request.remote_tokens - request.computed_tokens
+        request.status = Status.FETCHING
+        self.fetchers[request] = None
+
+    def _settle(self, request: Request) -> None:
+        """After a fetch: what has come is published; where nothing has, the blocks are given back."""
+        request.status = Status.WAITING
+        if request.fetched_tokens:
+            held_tokens = request.computed_tokens + request.fetched_tokens
+            request.computed_tokens = min(held_tokens, request.prompt_tokens - 1)
+            self.cache.publish(request, held_tokens)
+        else:
+            self._begin_anew(request)
+
+    def _start(self, request: Request, now: float) -> None:
+        if not request.preemptions:
+            request.scheduled_s = now
         request.status = Status.RUNNING
         self.running.append(request)
 
@@ -177,34 +180,21 @@ class Scheduler:
         return self.running[-1]
 
     def _preempt(self, request: Request) -> None:
-        self._release(request)
-        request.hashed_blocks = 0
-        request.computed_tokens = 0
+        self._begin_anew(request)
+        request.remote_tokens = 0
         request.preemptions += 1
         request.status = Status.PREEMPTED
         self.preemptions += 1
         self.waiting.put_back(request)
 
-    def _release(self, request: Request) -> None:
-        self.pool.release(request.blocks)
-        request.block_table, request.held_blocks = NO_BLOCKS, 0
-        self.blocked = None
+    def _begin_anew(self, request: Request) -> None:
+        self.cache.release(request)
+        request.hashed_blocks = 0
+        request.computed_tokens = 0
 
-    def _take_blocks(self, request: Request, count: int) -> None:
-        first, request.held_blocks = request.held_blocks, request.held_blocks + count
-        evicted = self.pool.take(request.block_table[first : request.held_blocks])
-        if len(evicted):
-            self.events.append(BlocksRemoved(evicted))
-
-    def _publish(self, request: Request, first: int, full: int) -> None:
-        self.pool.publish(request.block_table[first:full], request.block_hashes[first:full])
-        request.hashed_blocks = full
-        if self.blocked is not None and shares_block(request, self.blocked, first):
-            self.blocked = None
-        self.events.append(BlocksStored(request, first, full - first))
-
-
-def shares_block(one: Request, other: Request, block: int) -> bool:
-    """Whether both have the same tokens up to the end of this block."""
-    hashes, others = one.block_hashes, other.block_hashes
-    return block < len(hashes) and block < len(others) and bool(hashes[block] == others[block])
+    def _leave_queues(self, request: Request) -> None:
+        """Running ones are taken out by the caller, all at once."""
+        if request in self.fetchers:
+            del self.fetchers[request]
+        elif request.status is not Status.RUNNING:
+            self.waiting.remove(request)

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.engine.events import BlocksRemoved, BlocksStored
+from sim.engine.kv_cache import shares_block
 from sim.engine.request import Request
-from sim.engine.scheduler import Scheduler, shares_block
+from sim.engine.scheduler import Scheduler
 from sim.engine.step_time import PS_PER_S, Work
 
 
@@ -32,14 +33,14 @@ def decode_stretch(scheduler: Scheduler, now: float, until_s: float, max_steps: 
         return None
     if any(request.computed_tokens + 1 != request.total_tokens for request in running):
         return None
-    if len(running) < config.max_num_batched_tokens and scheduler.next_admission() is not None:
+    if len(running) < config.max_num_batched_tokens and scheduler.may_admit():
         return None
 
     limit = min(request.finish_total_tokens - request.total_tokens for request in running)
     if max_steps is not None:
         limit = min(limit, max_steps)
-    if scheduler.blocked is not None:
-        limit = min(limit, _steps_until_shared(running, scheduler.blocked, config.block_size_tokens, limit))
+    if scheduler.cache.blocked is not None:
+        limit = min(limit, _steps_until_shared(running, scheduler.cache.blocked, config.block_size_tokens, limit))
     limit = _steps_with_blocks(scheduler, limit)
     if limit < 1:
         return None
@@ -61,7 +62,7 @@ def _steps_until_shared(running: list[Request], waiting: Request, block_size: in
 def _steps_with_blocks(scheduler: Scheduler, limit: int) -> int:
     """How many of so many steps find the blocks that they need."""
     block_size = scheduler.config.block_size_tokens
-    available = scheduler.pool.free_blocks + sum(request.held_blocks for request in scheduler.running)
+    available = scheduler.cache.pool.free_blocks + sum(request.held_blocks for request in scheduler.running)
 
     def needed(steps: int) -> int:
         return sum(-(-(request.computed_tokens + steps) // block_size) for request in scheduler.running)
@@ -97,13 +98,13 @@ def _reserve(scheduler: Scheduler, steps: int) -> None:
         known = request.block_hashes[first:end]
         hashes[start : start + len(known)] = known
     written = np.array([request.computed_tokens % block_size for request in running])
-    evicted = scheduler.pool.write(np.array(starts), written, steps, block_size, blocks, hashes)
+    evicted = scheduler.cache.pool.write(np.array(starts), written, steps, block_size, blocks, hashes)
     if len(evicted):
-        scheduler.events.append(BlocksRemoved(evicted))
+        scheduler.cache.events.append(BlocksRemoved(evicted))
     for request, first, end, start in zip(running, firsts, ends, starts, strict=False):
         request.block_table[first:end] = blocks[start : start + end - first]
         request.held_blocks = end
         full = min((request.computed_tokens + steps) // block_size, len(request.block_hashes))
         if full > request.hashed_blocks:
-            scheduler.events.append(BlocksStored(request, request.hashed_blocks, full - request.hashed_blocks))
+            scheduler.cache.events.append(BlocksStored(request, request.hashed_blocks, full - request.hashed_blocks))
             request.hashed_blocks = full

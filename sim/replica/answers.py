@@ -106,7 +106,7 @@ class ChatAnswer:
         created = created_cache_tokens(generation, block_size_tokens)
         members = _whole("chat.completion", self, [choice], generations, created)
         last = {"prompt_logprobs": None, "prompt_token_ids": None, "prompt_text": None}
-        return msgspec.json.encode(members | last | _NO_TRANSFER)
+        return msgspec.json.encode(members | last | _transfers(generation))
 
     def _chunk(self, *choices: Members) -> Members:
         return _members("chat.completion.chunk", self) | {"choices": choices}
@@ -160,13 +160,10 @@ class CompletionAnswer:
             for index, generation in enumerate(generations)
         ]
         members = _whole("text_completion", self, choices, generations, None)
-        return msgspec.json.encode(members | _NO_TRANSFER)
+        return msgspec.json.encode(members | _transfers(generations[0]))
 
     def _chunk(self, *choices: Members) -> Members:
         return _members("text_completion", self) | {"choices": choices}
-
-
-_NO_TRANSFER: Members = {"kv_transfer_params": None, "ec_transfer_params": None, "metrics": None}
 
 
 def text_of(generation: Generation) -> str:
@@ -191,11 +188,15 @@ def total_usage(generations: Sequence[Generation]) -> Members:
 def created_cache_tokens(generation: Generation, block_size_tokens: int) -> int:
     """Prompt tokens that this request added to the prefix cache."""
     prompt_tokens = generation.request.prompt_tokens
-    return max(0, prompt_tokens - prompt_tokens % block_size_tokens - generation.cached_tokens)
+    return max(0, prompt_tokens - prompt_tokens % block_size_tokens - generation.found_tokens)
 
 
 def error_event(body: bytes) -> bytes:
     return b"data: " + body + b"\n\n"
+
+
+def _transfers(generation: Generation) -> Members:
+    return {"kv_transfer_params": generation.kv_transfer_params, "ec_transfer_params": None, "metrics": None}
 
 
 def _token_ids(generation: Generation) -> list[int]:

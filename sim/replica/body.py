@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sim.replica.errors import VllmError, bad_field, bad_parameter
+from sim.replica.kv_transfer.params import KvTransferParams
 
 _ABSENT = msgspec.Raw()
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class GenerateBody(msgspec.Struct, kw_only=True):
     session_id: str | None = None
     return_token_ids: bool | None = None
     vllm_xargs: dict[str, Any] | None = None
+    kv_transfer_params: KvTransferParams | None = None
 
     @property
     def limit_tokens(self) -> int | None:
@@ -74,9 +76,8 @@ def read_json(body: bytes, content_type: str, kind: type[T]) -> T:
         raise _bad_json(body) from error
 
 
-def read_generate_body(body: bytes, content_type: str) -> GenerateBody:
-    """A generation request with parameters in the allowed ranges. Raises VllmError 400."""
-    read = read_json(body, content_type, GenerateBody)
+def check_parameters(read: GenerateBody) -> None:
+    """Raises VllmError 400 where one of them is not in its range."""
     if read.stream_options is not None and not read.stream:
         raise bad_parameter("Stream options can only be defined when `stream=True`.", "stream_options")
     if read.temperature is not None and not read.temperature >= 0:
@@ -94,7 +95,6 @@ def read_generate_body(body: bytes, content_type: str) -> GenerateBody:
         raise bad_parameter("A simulated replica makes one choice per prompt: n must be 1.", "n", read.n)
     if read.logprobs or read.echo:
         raise bad_parameter("A simulated replica has neither logprobs nor echo.", "logprobs")
-    return read
 
 
 def _bad_json(body: bytes) -> VllmError:

@@ -37,6 +37,11 @@ def unknown_model(name: str, served: str) -> VllmError:
     return VllmError(404, message, kind="NotFoundError", param="model")
 
 
+def internal_error() -> VllmError:
+    """What a request comes to when something in the engine has failed."""
+    return VllmError(500, "Internal server error", kind="InternalServerError")
+
+
 def overloaded() -> VllmError:
     """What ``--max-num-queued-reqs`` leads to. It comes without ``Retry-After``."""
     return VllmError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
@@ -27,8 +28,14 @@ class FaultKind(StrEnum):
     reach the engine, and get 200 with empty text and finish_reason ``abort``, or, streamed, no choice at all."""
     DROP_EVENTS = "drop_events"
     """The next ``batches`` batches of KV events are not sent, though they take a sequence number."""
+    FAIL_TRANSFERS = "fail_transfers"
+    """Keys and values of other replicas cannot be fetched any more, as when the network between them is gone."""
+    FAIL_PREFILLS = "fail_prefills"
+    """First legs (``do_remote_decode``) get a 500."""
+    HANG_PREFILLS = "hang_prefills"
+    """First legs are not answered; what else there is goes on."""
     NONE = "none"
-    """Ends hang, slow, refuse and drain, and drops no more events."""
+    """Ends what lasts: hang, slow, refuse, drain and the three above; and drops no more events."""
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,3 +56,9 @@ class Condition:
     refuses: bool = False
     drains: bool = False
     drops_replayable: bool = True
+    fails_transfers: bool = False
+    fails_prefills: bool = False
+    prefills_go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.prefills_go_on.set()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine import Request
 from sim.replica.kv_messages import Origin
+from sim.replica.kv_transfer.params import Source
 
 
 @dataclass(slots=True, eq=False)
@@ -30,11 +32,23 @@ class Generation:
     arrived_s: float = 0.0
     first_token_s: float = 0.0
     last_token_s: float = 0.0
+    source: Source | None = None
+    """Where its keys and values can be fetched, until that has begun."""
+    reported_cached_tokens: int | None = None
+    """What the replica that computed the prompt had in its cache; None where this one looks itself."""
+    kv_transfer_params: dict[str, Any] | None = None
+    """What a whole answer tells of the blocks that are kept of it."""
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def cached_tokens(self) -> int:
-        return self.request.cached_tokens
+        """As usage says it: prompt tokens that were not computed for this client."""
+        return self.found_tokens if self.reported_cached_tokens is None else self.reported_cached_tokens
+
+    @property
+    def found_tokens(self) -> int:
+        """Prompt tokens that this replica did not compute: in its cache, or fetched."""
+        return self.request.cached_tokens + self.request.fetched_tokens
 
     def emit(self) -> None:
         """One more token exists."""

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from sim.engine import Engine, StepResult
 from sim.replica.generation import Generation
+from sim.replica.kv_transfer.metrics import NixlMetrics
+from sim.replica.settings import KvTransfer
 
 _LABELS = {"engine": "0"}
 _REASONS = ("stop", "length", "abort", "error", "repetition")
@@ -46,10 +48,14 @@ _ITL_S = (
 class Metrics:
     """Of one start of a replica."""
 
-    def __init__(self, engine: Engine, model: str) -> None:
+    def __init__(self, engine: Engine, model: str, kv_transfer: KvTransfer | None = None) -> None:
         self._engine = engine
         self._registry = CollectorRegistry()
         self._labels = {**_LABELS, "model_name": model}
+        self._shares = kv_transfer is not None
+        over_nixl = kv_transfer is not None and kv_transfer.storage is None
+        self._elsewhere = "p2p" if over_nixl else "external_unspecified"
+        self.nixl = NixlMetrics(self._registry, self._labels) if over_nixl else None
         self._hits_seen = self._queries_seen = self._preemptions_seen = 0
         self._add_gauges()
 
@@ -60,6 +66,11 @@ class Metrics:
         self._generation_tokens = self._counter("generation_tokens", "Output tokens.")
         sources = ("local_compute", "local_cache_hit", "external_kv_transfer")
         self._by_source = self._counters("prompt_tokens_by_source", "Prompt tokens by source.", "source", sources)
+        cached_sources = ("device", "host", "p2p", "disk", "external_unspecified")
+        cached_help = "Prompt tokens that were not computed, by where they were."
+        self._cached = self._counters("prompt_tokens_cached_by_source", cached_help, "source", cached_sources)
+        self._external_queries = self._counter("external_prefix_cache_queries", "Tokens looked for elsewhere.")
+        self._external_hits = self._counter("external_prefix_cache_hits", "Tokens that were fetched.")
         self._success = self._counters("request_success", "Requests that ended.", "finished_reason", _REASONS)
 
         self._ttft = self._histogram("time_to_first_token_seconds", "Time to first token.", _TTFT_S)
@@ -88,8 +99,14 @@ class Metrics:
             self._queue.observe(request.scheduled_s - generation.arrived_s)
             self._prefill.observe(now_s - request.scheduled_s)
             self._prompt_tokens.inc(request.prompt_tokens)
-            self._by_source["local_compute"].inc(request.prompt_tokens - request.cached_tokens)
+            self._by_source["local_compute"].inc(request.prompt_tokens - generation.found_tokens)
             self._by_source["local_cache_hit"].inc(request.cached_tokens)
+            self._by_source["external_kv_transfer"].inc(request.fetched_tokens)
+            self._cached["device"].inc(request.cached_tokens)
+            self._cached[self._elsewhere].inc(request.fetched_tokens)
+            if self._shares:
+                self._external_queries.inc(request.prompt_tokens - request.cached_tokens)
+                self._external_hits.inc(request.fetched_tokens)
         generation.last_token_s = now_s
 
     def finished(self, generation: Generation, now_s: float) -> None:
@@ -100,7 +117,12 @@ class Metrics:
         """The replica, not the client, ended a request early."""
         self._success["abort"].inc()
 
+    def failed(self) -> None:
+        self._success["error"].inc()
+
     def text(self) -> bytes:
+        if self.nixl is not None:
+            self.nixl.expired(self._engine.expired_leases)
         return generate_latest(self._registry)
 
     def _add_gauges(self) -> None:
@@ -110,7 +132,8 @@ class Metrics:
         self._gauge("kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.").set_function(lambda: engine.kv_usage)
         reasons = ("capacity", "deferred")
         by_reason = self._gauges("num_requests_waiting_by_reason", "Requests that wait, by reason.", "reason", reasons)
-        by_reason["capacity"].set_function(lambda: engine.waiting)
+        by_reason["capacity"].set_function(lambda: engine.waiting - engine.fetching)
+        by_reason["deferred"].set_function(lambda: engine.fetching)
         states = ("awake", "weights_offloaded", "discard_all")
         self._gauges("engine_sleep_state", "Whether the engine sleeps.", "sleep_state", states)["awake"].set(1)
         self._add_cache_info()

@@ -36,12 +36,16 @@ class Planner:
         body: GenerateBody,
         prompt: Tokens,
         *,
+        name: str,
         limit: int | None,
         priority: int,
         session_id: str | None,
         changed: asyncio.Event,
     ) -> Generation:
-        """A generation for one prompt. Raises VllmError 400 when the prompt is too long."""
+        """A generation for one prompt. Raises VllmError 400 when the prompt is too long.
+
+        ``name``: what its id in the engine begins with.
+        """
         engine = self._settings.engine
         room = engine.max_model_len_tokens - len(prompt)
         if room < 1:
@@ -56,7 +60,7 @@ class Planner:
         salt = body.cache_salt or ""
         hashes = hash_blocks(tokens, engine.block_size_tokens, chain_seed(self._start, salt))
         return Generation(
-            Request(str(next(self._numbers)), len(prompt), length, hashes, priority),
+            Request(f"{name}-{next(self._numbers):08x}", len(prompt), length, hashes, priority),
             Origin(tokens, salt, session_id),
             output,
             self._language.pieces(output),

@@ -12,9 +12,12 @@ import msgspec
 from aiohttp import web
 
 from sim.engine import Engine
+from sim.replica.binding import bound, port_of
 from sim.replica.driver import Driver
 from sim.replica.faults import Condition, Fault, FaultKind
 from sim.replica.kv_messages import EventWriter
+from sim.replica.kv_transfer.connector import Connector, NoConnector
+from sim.replica.kv_transfer.making import make_connector
 from sim.replica.language import Language
 from sim.replica.metrics import Metrics
 from sim.replica.planner import Planner
@@ -29,7 +32,6 @@ ANSWER_FIRST_S = 0.02
 """Time for the answer to the request that asked for the crash."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_BIND_ATTEMPTS = 50
 
 
 class Replica:
@@ -46,6 +48,8 @@ class Replica:
         self.driver: Driver
         self._language = language
         self._publisher: Publisher | None = None
+        self._connector: Connector = NoConnector()
+        self._kv_transfer_port = settings.kv_transfer.port if settings.kv_transfer is not None else 0
         self._server: web.Server
         self._listener: asyncio.Server
         self._driving: asyncio.Task[None]
@@ -61,12 +65,13 @@ class Replica:
         settings = self.settings
         self.condition = Condition()
         self.engine = Engine(settings.engine)
-        metrics = Metrics(self.engine, settings.model)
+        metrics = Metrics(self.engine, settings.model, settings.kv_transfer)
+        await self._start_connector(metrics)
         await self._start_publisher()
         writer = EventWriter(settings.event_form, settings.engine.block_size_tokens)
-        self.driver = Driver(self.engine, settings.speed, writer, self._publish, metrics)
+        self.driver = Driver(self.engine, settings.speed, writer, self._publish, metrics, self._connector)
         planner = Planner(settings, self._language, self.starts)
-        handler = Server(settings, self._language, planner, self.driver, metrics, self)
+        handler = Server(settings, self._language, planner, self.driver, metrics, self._connector, self)
         self._server = web.Server(
             handler.handle,
             request_factory=_request_factory,
@@ -74,8 +79,9 @@ class Replica:
             keepalive_timeout=KEEP_ALIVE_S,
             access_log=None,
         )
-        self._listener = await _listen(self._server, settings.host, self.port)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        self._listener = await bound(lambda: loop.create_server(self._server, settings.host, self.port))
+        self.port = port_of(self._listener)
         self._driving = asyncio.create_task(self.driver.run())
         self.starts += 1
         self._up = True
@@ -111,7 +117,14 @@ class Replica:
             case FaultKind.DROP_EVENTS:
                 self.condition.drops_replayable = fault.replayable
                 self._drop_events(fault.batches)
+            case FaultKind.FAIL_TRANSFERS:
+                self.condition.fails_transfers = True
+            case FaultKind.FAIL_PREFILLS:
+                self.condition.fails_prefills = True
+            case FaultKind.HANG_PREFILLS:
+                self.condition.prefills_go_on.clear()
             case FaultKind.NONE:
+                self.condition.prefills_go_on.set()
                 self.condition = Condition()
                 self.driver.slowness = 1.0
                 self.driver.moving.set()
@@ -145,6 +158,14 @@ class Replica:
             }
         }
 
+    async def _start_connector(self, metrics: Metrics) -> None:
+        port = self._kv_transfer_port
+        self._connector = make_connector(
+            self.settings, port, self.engine, metrics, lambda: self.condition, lambda: self.driver.look_again()
+        )
+        await self._connector.start()
+        self._kv_transfer_port = self._connector.port
+
     async def _start_publisher(self) -> None:
         settings = self.settings
         if self.kv_events_port is None:
@@ -167,6 +188,7 @@ class Replica:
         self._up = False
         self._driving.cancel()
         await asyncio.gather(self._driving, return_exceptions=True)
+        await self._connector.stop()
         await self._stop_publisher()
 
     async def _stop_publisher(self) -> None:
@@ -178,17 +200,6 @@ class Replica:
 def _request_factory(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
     loop = asyncio.get_running_loop()
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
-
-
-async def _listen(server: web.Server, host: str, port: int) -> asyncio.Server:
-    """A port just closed takes a moment to become free."""
-    loop = asyncio.get_running_loop()
-    for _ in range(_BIND_ATTEMPTS):
-        try:
-            return await loop.create_server(server, host, port)
-        except OSError:
-            await asyncio.sleep(0.02)
-    return await loop.create_server(server, host, port)
 
 
 def _reset(connection: Any) -> None:

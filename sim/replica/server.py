@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import msgspec
@@ -13,11 +14,12 @@ from aiohttp import web
 
 from router.core.types import Tokens
 from sim.replica.answers import DONE, VERSION, Answer, ChatAnswer, CompletionAnswer, error_event
-from sim.replica.body import GenerateBody, TokenizeBody, read_generate_body, read_json
+from sim.replica.body import GenerateBody, TokenizeBody, check_parameters, read_json
 from sim.replica.driver import Driver
-from sim.replica.errors import VllmError, overloaded, unknown_model
+from sim.replica.errors import VllmError, internal_error, overloaded, unknown_model
 from sim.replica.faults import Condition, Fault
 from sim.replica.generation import Generation
+from sim.replica.kv_transfer.connector import Connector
 from sim.replica.language import Language
 from sim.replica.metrics import Metrics
 from sim.replica.planner import Planner
@@ -43,13 +45,21 @@ class Server:
     """Answers the requests of one start of a replica."""
 
     def __init__(
-        self, settings: Settings, language: Language, planner: Planner, driver: Driver, metrics: Metrics, host: Host
+        self,
+        settings: Settings,
+        language: Language,
+        planner: Planner,
+        driver: Driver,
+        metrics: Metrics,
+        connector: Connector,
+        host: Host,
     ) -> None:
         self._settings = settings
         self._language = language
         self._planner = planner
         self._driver = driver
         self._metrics = metrics
+        self._connector = connector
         self._host = host
         self._started_s = int(time.time())
         self._load = 0
@@ -82,32 +92,37 @@ class Server:
 
     async def _chat(self, request: web.BaseRequest) -> web.StreamResponse:
         raw = await request.read()
-        body = read_generate_body(raw, request.headers.get("Content-Type", ""))
-        self._check(body.model)
-        if self._host.condition.refuses:
-            raise overloaded()
-        if self._host.condition.drains:
-            raise _renderer_is_gone()
-        prompt = await self._language.chat_prompt(raw, body.messages)
-        generations = self._plan(request, body, [prompt], body.limit_tokens)
+        body = read_json(raw, request.headers.get("Content-Type", ""), GenerateBody)
         name = f"chatcmpl-{_request_id(request)}"
+        with self._given_back_when_refused(body):
+            check_parameters(body)
+            self._check(body.model)
+            if self._host.condition.refuses:
+                raise overloaded()
+            if self._host.condition.drains:
+                raise _renderer_is_gone()
+            prompt = await self._language.chat_prompt(raw, body.messages)
+            generations = self._plan(request, body, [prompt], body.limit_tokens, [name])
         answer = ChatAnswer(name, int(time.time()), self._settings.model, bool(body.return_token_ids))
         return await self._generate(request, body, answer, generations)
 
     async def _completion(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = read_generate_body(await request.read(), request.headers.get("Content-Type", ""))
-        self._check(body.model)
-        condition = self._host.condition
-        if condition.refuses:
-            if body.stream:
-                return await _error_in_stream(request, overloaded())
-            raise overloaded()
-        if condition.drains and b'"' in bytes(body.prompt):
-            raise _renderer_is_gone()
-        limit = 16 if body.max_tokens is None else body.max_tokens
-        prompts = await self._language.prompts(body.prompt)
-        generations = self._plan(request, body, prompts, limit)
+        body = read_json(await request.read(), request.headers.get("Content-Type", ""), GenerateBody)
         name = f"cmpl-{_request_id(request)}"
+        with self._given_back_when_refused(body):
+            check_parameters(body)
+            self._check(body.model)
+            condition = self._host.condition
+            if condition.refuses:
+                if body.stream:
+                    return await _error_in_stream(request, overloaded())
+                raise overloaded()
+            if condition.drains and b'"' in bytes(body.prompt):
+                raise _renderer_is_gone()
+            limit = 16 if body.max_tokens is None else body.max_tokens
+            prompts = await self._language.prompts(body.prompt)
+            names = [f"{name}-{index}" for index in range(len(prompts))]
+            generations = self._plan(request, body, prompts, limit, names)
         answer = CompletionAnswer(name, int(time.time()), self._settings.model, bool(body.return_token_ids))
         return await self._generate(request, body, answer, generations)
 
@@ -115,6 +130,7 @@ class Server:
         self, request: web.BaseRequest, body: GenerateBody, answer: Answer, generations: Sequence[Generation]
     ) -> web.StreamResponse:
         """Runs the generations; when the client goes, so do they."""
+        await self._prefill_faults(body)
         self._load += 1
         engine = self._settings.engine
         block_size = engine.block_size_tokens
@@ -126,6 +142,7 @@ class Server:
                 if self._host.condition.drains:
                     generation.end("abort")
                 else:
+                    self._connector.begin(generation, body.kv_transfer_params)
                     self._driver.submit(generation)
             if body.stream:
                 return await write_stream(request, body, answer, generations, block_size)
@@ -134,9 +151,32 @@ class Server:
             self._load -= 1
             for generation in generations:
                 self._driver.abort(generation)
+                self._connector.left(generation)
+
+    @contextmanager
+    def _given_back_when_refused(self, body: GenerateBody) -> Iterator[None]:
+        """What another replica keeps for a request that is not even begun here is of no use."""
+        try:
+            yield
+        except VllmError:
+            if body.kv_transfer_params is not None:
+                self._connector.refused(body.kv_transfer_params)
+            raise
+
+    async def _prefill_faults(self, body: GenerateBody) -> None:
+        params = body.kv_transfer_params
+        if params is not None and params.do_remote_decode:
+            await self._host.condition.prefills_go_on.wait()
+            if self._host.condition.fails_prefills:
+                raise internal_error()
 
     def _plan(
-        self, request: web.BaseRequest, body: GenerateBody, prompts: Sequence[Tokens], limit: int | None
+        self,
+        request: web.BaseRequest,
+        body: GenerateBody,
+        prompts: Sequence[Tokens],
+        limit: int | None,
+        names: Sequence[str],
     ) -> list[Generation]:
         session_id = body.session_id or request.headers.get("X-Session-ID") or body.extra("session_id")
         changed = asyncio.Event()
@@ -144,12 +184,13 @@ class Server:
             self._planner.plan(
                 body,
                 prompt,
+                name=name,
                 limit=limit,
                 priority=_priority(request, body),
                 session_id=session_id if isinstance(session_id, str) else None,
                 changed=changed,
             )
-            for prompt in prompts
+            for prompt, name in zip(prompts, names, strict=True)
         ]
 
     async def _models(self, request: web.BaseRequest) -> web.StreamResponse:

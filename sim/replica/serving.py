@@ -6,23 +6,27 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
+from router.core.types import Role
 from sim.replica.language import Language
 from sim.replica.replica import Replica
 from sim.replica.settings import Settings
 
 
 @asynccontextmanager
-async def serve_replicas(count: int, settings: Settings) -> AsyncIterator[Sequence[Replica]]:
-    """``count`` replicas alike, on consecutive ports from those in ``settings``; 0 lets each have any free port.
+async def serve_replicas(
+    count: int, settings: Settings, *, prefill: int = 0, decode: int = 0
+) -> AsyncIterator[Sequence[Replica]]:
+    """``count`` replicas alike, then those for either leg, on consecutive ports from those in ``settings``.
 
-    Raises OSError when a port is taken.
+    Port 0 lets each have any free one. Raises OSError when a port is taken.
     """
+    roles = [settings.role] * count + [Role.PREFILL] * prefill + [Role.DECODE] * decode
     language = Language()
     async with AsyncExitStack() as stack:
         stack.callback(language.close)
         replicas = []
-        for index in range(count):
-            replica = Replica(_numbered(settings, index), language)
+        for index, role in enumerate(roles):
+            replica = Replica(_numbered(replace(settings, role=role), index), language)
             await replica.start()
             stack.push_async_callback(replica.stop)
             replicas.append(replica)
@@ -30,13 +34,14 @@ async def serve_replicas(count: int, settings: Settings) -> AsyncIterator[Sequen
 
 
 def _numbered(settings: Settings, index: int) -> Settings:
-    events = settings.kv_events_port
+    events, transfer = settings.kv_events_port, settings.kv_transfer
     return replace(
         settings,
         index=index,
         port=_shifted(settings.port, index),
         kv_events_port=None if events is None else _shifted(events, index),
         kv_replay_port=_shifted(settings.kv_replay_port, index),
+        kv_transfer=None if transfer is None else replace(transfer, port=_shifted(transfer.port, index)),
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import web
 
-from sim.replica.answers import DONE, Answer, Delta, running_usage
+from sim.replica.answers import DONE, Answer, Delta, error_event, running_usage
 from sim.replica.body import GenerateBody, StreamOptions
+from sim.replica.errors import internal_error
 from sim.replica.generation import Generation
 
 JSON = "application/json"
@@ -27,7 +28,10 @@ async def write_stream(
     generations: Sequence[Generation],
     block_size_tokens: int,
 ) -> web.StreamResponse:
-    """Send each token as it comes. Tokens that come faster than they are sent share a chunk."""
+    """Send each token as it comes. Tokens that come faster than they are sent share a chunk.
+
+    What fails fails within the stream, whose status has been sent by then.
+    """
     options = body.stream_options or StreamOptions()
     continuous = bool(options.continuous_usage_stats and options.include_usage)
     response = await open_stream(request)
@@ -44,6 +48,10 @@ async def write_stream(
         )
         await response.write(opening + answer.chunk(delta))
         opening = b""
+    if _has_failed(generations):
+        await response.write(error_event(internal_error().body()) + DONE)
+        await response.write_eof()
+        return response
     closing = answer.last_chunk(generations, block_size_tokens) if options.include_usage else b""
     await response.write(opening + closing + DONE)
     await response.write_eof()
@@ -51,9 +59,16 @@ async def write_stream(
 
 
 async def write_whole(answer: Answer, generations: Sequence[Generation], block_size_tokens: int) -> web.StreamResponse:
+    """Raises VllmError when a generation has failed."""
     for generation in generations:
         await generation.ended()
+    if _has_failed(generations):
+        raise internal_error()
     return web.Response(body=answer.whole(generations, block_size_tokens), content_type=JSON)
+
+
+def _has_failed(generations: Sequence[Generation]) -> bool:
+    return any(generation.finish_reason == "error" for generation in generations)
 
 
 async def _progress(generations: Sequence[Generation]) -> AsyncIterator[tuple[int, int, int, str | None]]:

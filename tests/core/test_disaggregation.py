@@ -81,6 +81,23 @@ def test_a_fan_out_is_prefilled_where_the_first_of_it_is():
     assert len({ticket.prefill.decision.replica.name for ticket in tickets}) == 1
 
 
+def test_what_another_replica_computes_ties_nobody_to_a_busy_decode_replica():
+    home = house(PREFILL, DECODE, DECODE)
+    content = prompt(("system", 1600), ("document", 4800))
+    home.stored("d0", prompt(("system", 1600)))
+    for number in range(40):
+        busy = prompt((str(number), 256))
+        home.router.on_response_start(home.ask(busy, subset=frozenset({"d0", "p0"})), home.now)
+    assert home.ask(content).decision.replica.name == "d1"
+
+
+def test_a_conversation_goes_on_where_its_blocks_are():
+    home = house(PREFILL, DECODE, DECODE, DECODE, rule=PredictedCost())
+    home.stored("d1", prompt(("conversation", 6400)))
+    ticket = home.ask(prompt(("conversation", 6400), ("turn", 32)))
+    assert names(ticket) == (None, "d1")
+
+
 def test_replicas_that_only_prefill_answer_nobody_while_another_can():
     home = house(PREFILL, DECODE, rule=Never())
     assert {home.route(prompt((str(number), 64))) for number in range(20)} == {"d0"}

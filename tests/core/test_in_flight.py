@@ -87,6 +87,19 @@ def test_only_streamed_answers_teach_the_prefill_rate():
         assert load.prefill_rate[0] == pytest.approx(expected)
 
 
+def test_what_is_learned_while_memory_is_short_says_nothing_of_how_fast_a_replica_computes():
+    load, in_flight = busy()
+    for kv_usage, seconds in ((0.5, 0.1), (0.95, 10.0)):
+        load.report(0, LoadReport(running=1, waiting=0, kv_usage=kv_usage))
+        for number in range(50):
+            one = ticket(1000)
+            in_flight.dispatch(one, 0, 1000, now=number, learns=True)
+            in_flight.start(one, number + seconds)
+            in_flight.end(one)
+    assert load.compute_rate(0) == pytest.approx(10_000, rel=0.01)
+    assert load.prefill_rate[0] < 1000
+
+
 def test_reports_add_only_what_weft_did_not_send():
     load, in_flight = busy()
     one, two = ticket(10), ticket(10)

@@ -4,6 +4,9 @@ from house import House, prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow.admission.working_set import WorkingSet
+from flow.gates.step_budget import StepBudget
+from flow.orders.critical_path import CriticalPath
 from router.core.flow import Fcfs, Flow
 from router.core.programs.budgets import Budget, Budgets
 from router.core.programs.describe import describe
@@ -48,6 +51,29 @@ def test_the_answer_of_one_that_was_rejected_cost_nothing():
     ticket = house.ask(prompt(("one", 400)), tenant="acme")
     house.router.on_response_end(ticket, None, Outcome.REJECTED, house.now)
     assert house.router.programs.tenant_tokens["acme"] == 0
+
+
+def test_under_the_order_and_the_admission_for_programs_it_is_no_step_while_there_is_room():
+    house = House(2, flow=Flow(CriticalPath(), StepBudget(), WorkingSet()), programs=Programs())
+    for number in range(3):
+        ticket = house.ask(prompt((str(number), 4000)))
+        house.now += 1.0
+        house.router.on_response_end(ticket, Usage(4000, 0, 5), Outcome.OK, house.now)
+    assert programs_of(house) == []
+    first = house.ask(prompt(("task", 400)))
+    house.router.on_response_end(first, Usage(400, 0, 30), Outcome.OK, house.now + 1.0)
+    house.now += 10.0
+    house.ask(prompt(("task", 400), ("more", 200)))
+    assert [program.calls for program in programs_of(house)] == [2]
+
+
+def test_what_it_was_is_learned_though_it_is_no_step():
+    house = House(2, programs=Programs())
+    for number in range(4):
+        ticket = house.ask(prompt((str(number), 400)), max_tokens=99)
+        house.router.on_response_end(ticket, Usage(400, 0, 30), Outcome.OK, house.now)
+    history = house.router.programs.table.history.of("", "")
+    assert (round(history.lengths.observations(1)), round(history.calls("").output_tokens.mean())) == (4, 30)
 
 
 def test_the_call_that_goes_on_from_it_finds_a_step_with_all_that_became_of_it():
@@ -125,7 +151,7 @@ TOLD_OF_STEPS = ("name", "state", "after", "tries", "came_s", "dispatched_s", "s
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS)
-def test_programs_of_several_calls_are_the_same_whether_somebody_looked_at_once_or_not(events):
+def test_programs_of_several_calls_and_what_is_learned_are_the_same_whether_somebody_looked_at_once_or_not(events):
     """Three conversations that nobody names; a call goes on from the last one of its conversation or says the same
     again, is dispatched or withdrawn (None), and ends now or runs on."""
 
@@ -146,7 +172,15 @@ def test_programs_of_several_calls_are_the_same_whether_somebody_looked_at_once_
             house.now += pause_s
         house.now += 10.0
         shown = (describe(program, house.now) for program in programs_of(house) if program.calls > 1)
-        return {
+        table = house.router.programs.table
+        history, rates = table.history.of("", ""), table.rates.decode
+        learned = (
+            history.lengths.observations(1),
+            history.all.ended,
+            history.all.output_tokens,
+            history.all.wait_s.mean(),
+        )
+        return (*learned, rates.tokens, rates.seconds), {
             each["id"]: ([each[key] for key in TOLD], [[step[key] for key in TOLD_OF_STEPS] for step in each["steps"]])
             for each in shown
         }

@@ -123,6 +123,8 @@ async def test_envoy_carries_requests_and_ends_with_weft_when_answers_are_comple
     unmatched = await metric(client, running.url, "weft_extproc_unmatched_log_entries_total")
     async with client.get(running.url + "/v1/models") as answer:
         assert (await answer.json())["data"][0]["owned_by"] == "weft"
+    if sys.platform == "linux":
+        assert os.sched_getscheduler(envoy) == os.SCHED_OTHER, "only Weft lets others go first"
     assert await status(client, running.url) == 200
     await until_logged(client, running.url)
     assert await metric(client, running.url, "weft_extproc_unmatched_log_entries_total") == unmatched

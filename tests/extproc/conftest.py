@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from router.extproc import threads
+from router.extproc import server
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True, scope="session")
-def grpc_at_full_priority():
+def no_stepping_back():
     """The gateways of these tests are in the same process, and a busy machine would keep them waiting."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "NICENESS", 0)
+        patch.setattr(server, "step_back", lambda: None)
         yield
 
 

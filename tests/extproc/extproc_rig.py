@@ -14,8 +14,9 @@ import grpc
 from router.config import parse_config
 from router.core.flow import Flow, Gate, Waiting
 from router.core.router import Router
-from router.core.types import Health, LoadReport, ReplicaSpec
+from router.core.types import Health, LoadReport, ReplicaSpec, Role
 from router.core.view import Candidates, View
+from router.disaggregating import make_disaggregation
 from router.dispatcher import Dispatcher
 from router.engine.prompts.maker import PromptMaker
 from router.engine.prompts.text import TextPrompts
@@ -50,6 +51,7 @@ class Pod:
     active: tuple[str, ...] = ()
     url: str = ""
     models: tuple[str, ...] = (MODEL,)
+    role: Role = Role.BOTH
 
 
 def chat(text: str = "hello", **fields: Any) -> bytes:
@@ -170,11 +172,11 @@ class Call:
         return None if answer is grpc.aio.EOF else Told(ProcessingResponse.FromString(answer))
 
     async def rest(self) -> list[Told]:
-        """All answers until the server closes the stream."""
+        """All answers until the server closes the stream. After the gateway has, the last one may be empty."""
         answers = []
         while (told := await self.next()) is not None:
             answers.append(told)
-        return answers
+        return [told for told in answers if told.kind]
 
     async def status(self) -> tuple[grpc.StatusCode, str]:
         return await within(self.call.code()), await within(self.call.details())
@@ -239,7 +241,11 @@ class Rig:
         self.clock = lambda: loop.time() + self.now_s
         profiles = make_profiles(self.config.profiles, self.config.default_profile)
         programs = make_programs(self.config)
-        self.router = Router(profiles, self.config.router, seed=1, flow=self._flow(gate), programs=programs)
+        disaggregation = make_disaggregation(self.config, profiles)
+        flow = self._flow(gate)
+        self.router = Router(
+            profiles, self.config.router, seed=1, flow=flow, programs=programs, disaggregation=disaggregation
+        )
         self.dispatcher = Dispatcher(self.router, self.clock, lambda *told: self.noted.append(told))
         self.intake = Intake(PromptMaker(TextPrompts()), identity_settings(self.config))
         self.priorities = Priorities()
@@ -258,7 +264,8 @@ class Rig:
         name = f"10.0.0.{number + 1}:8000"
         url = pod.url or f"http://{name}"
         now = self.clock()
-        self.feed.on_replica(ReplicaSpec(name, url, models=pod.models, adapters=pod.adapters), now)
+        spec = ReplicaSpec(name, url, role=pod.role, models=pod.models, adapters=pod.adapters)
+        self.feed.on_replica(spec, now)
         self.feed.on_health(name, Health.HEALTHY, now)
         self.report(number, pod.queue, 0, pod.kv_usage, pod.active)
 

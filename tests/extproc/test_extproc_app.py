@@ -88,10 +88,9 @@ async def test_the_picker_can_stand_alone():
         assert app.listener.port == 0
 
 
-def niceness(pid):
-    """Of each thread of a process, the main one first."""
-    threads = sorted(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
-    return [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads]
+def threads_of(pid):
+    """The main one first."""
+    return sorted(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 async def test_the_command_serves_until_it_is_told_to_stop():
@@ -104,8 +103,11 @@ async def test_the_command_serves_until_it_is_told_to_stop():
         while b"ext-proc listens" not in (line := await within(process.stderr.readline())):
             assert line, "the command has ended"
         if sys.platform == "linux":
-            assert NICENESS in niceness(process.pid), "gRPC's threads stay behind the event loop"
-            assert niceness(process.pid)[0] == os.getpriority(os.PRIO_PROCESS, 0), "which has its priority"
+            threads = threads_of(process.pid)
+            assert {os.sched_getscheduler(each) for each in threads} == {os.SCHED_BATCH}, "they interrupt nobody"
+            first, *others = [os.getpriority(os.PRIO_PROCESS, each) for each in threads]
+            assert first == os.getpriority(os.PRIO_PROCESS, 0), "the event loop has its priority"
+            assert NICENESS in others, "gRPC's threads stay behind it"
         process.send_signal(signal.SIGTERM)
         assert await within(process.wait()) == 0
         assert b"Traceback" not in await process.stderr.read()

@@ -52,9 +52,9 @@ async def test_trailers_are_answered_in_their_turn():
         assert not answers[1].ends, "the trailers end it"
 
 
-async def test_streamed_bodies_are_let_pass_until_envoy_closes_the_stream():
+async def test_streamed_bodies_are_let_pass_to_their_last_piece():
     async with serving(Pod()) as gateway:
-        body = pieces(chat("x" * 1000), 300)
+        *body, last = pieces(chat("x" * 1000), 300)
         call = gateway.open()
         await call.send(request_headers(mode=STREAMED))
         assert (await call.next()).endpoint == "10.0.0.1:8000"
@@ -62,10 +62,21 @@ async def test_streamed_bodies_are_let_pass_until_envoy_closes_the_stream():
         for _ in body:
             assert not (await call.next()).answer.request_body.response.HasField("body_mutation")
         assert gateway.rig.stats.streams_open == 1
+        await call.send(last)
+        assert [told.kind for told in await call.rest()] == ["request_body"]
+        assert (await call.status())[0].name == "OK"
+        assert gateway.rig.in_flight == 1, "the log tells its end"
+
+
+async def test_a_gateway_may_close_a_stream_whose_body_is_streamed():
+    async with serving(Pod()) as gateway:
+        call = gateway.open()
+        await call.send(request_headers(mode=STREAMED))
+        assert (await call.next()).endpoint == "10.0.0.1:8000"
         await call.close()
         assert await call.rest() == []
         assert (await call.status())[0].name == "OK"
-        assert gateway.rig.in_flight == 1, "the log tells its end"
+        assert gateway.rig.in_flight == 1
 
 
 async def test_a_mode_in_which_envoy_sends_bodies_twice_is_refused():

@@ -92,6 +92,12 @@ async def test_a_stream_that_says_nothing_and_goes_costs_nothing():
         assert (gateway.rig.in_flight, gateway.rig.router.stats.submitted) == (0, 0)
 
 
+async def test_a_gateway_that_closes_the_stream_of_half_a_request_has_given_it_up():
+    async with serving(Pod()) as gateway:
+        assert await gateway.ask(request_headers(), request_body(chat()[:5], False)) == []
+        assert (gateway.rig.stats.gone, gateway.rig.router.stats.submitted) == (1, 0)
+
+
 async def test_an_unexpected_error_costs_one_request_and_is_logged(caplog):
     async with serving(Pod()) as gateway:
         submit = gateway.rig.dispatcher.submit

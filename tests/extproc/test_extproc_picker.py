@@ -3,7 +3,19 @@
 import json
 
 import pytest
-from extproc_rig import BUFFERED, CHAT, MODEL, NONE, STREAMED, Pod, chat, request_body, request_headers, serving
+from extproc_rig import (
+    BUFFERED,
+    CHAT,
+    FULL_DUPLEX,
+    MODEL,
+    NONE,
+    STREAMED,
+    Pod,
+    chat,
+    request_body,
+    request_headers,
+    serving,
+)
 
 from router.core.types import Health
 
@@ -180,6 +192,10 @@ async def test_what_belongs_to_the_gateway_or_to_weft_does_not_reach_the_replica
         "x-slo-tpot-ms": "1",
         "x-vllm-priority": "-100",
         "x-data-parallel-rank": "3",
+        "x-prefiller-host-port": "192.0.2.1:80",
+        "x-llm-d-prefiller-host-port": "192.0.2.1:80",
+        "x-encoder-hosts-ports": "192.0.2.1:80",
+        "x-kv-cache-source-host-port": "192.0.2.1:80",
         "x-weft-profile": "least-load",
         "x-weft-step": "s",
     }
@@ -315,3 +331,15 @@ async def test_conformance_tests_choose_endpoints_where_they_may(asked, heeded, 
         told = [await gateway.post(headers=headers, path=CHAT) for _ in range(6)]
         assert {each.endpoint for each in told} == expected
         assert all("test-epp-endpoint-selection" in each.removed for each in told)
+
+
+@pytest.mark.parametrize("mode", [FULL_DUPLEX, BUFFERED])
+async def test_who_only_wants_what_is_cached_is_412_until_it_is(mode):
+    async with serving(Pod(), Pod()) as gateway:
+        body, cautious = chat("a long prompt " * 40), {"prefer": "respond-async, If-Available; wait=1"}
+        status, headers, error = (await gateway.post(body, cautious, mode=mode)).refusal
+        assert (status, error["code"]) == (412, "not_cached")
+        assert "x-llm-d-request-dropped-reason" not in headers
+        assert gateway.rig.in_flight == 0
+        first = await gateway.post(body, {"prefer": "return=minimal"}, mode=mode)
+        assert (await gateway.post(body, cautious, mode=mode)).endpoint == first.endpoint

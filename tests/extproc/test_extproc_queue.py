@@ -21,11 +21,11 @@ def named(request_id, **headers):
     return {"content-type": "application/json", "x-request-id": request_id} | headers
 
 
-async def held(gateway, request_id="held"):
+async def held(gateway, request_id="held", text="hello", **headers):
     """A call that waits behind another one."""
     first = await gateway.post(headers={"x-request-id": "first"})
     call = gateway.open()
-    await call.send(request_headers(named(request_id)), request_body(chat()))
+    await call.send(request_headers(named(request_id, **headers)), request_body(chat(text)))
     await until(lambda: gateway.rig.router.waiting == 1)
     return first, call
 
@@ -56,6 +56,14 @@ async def test_the_replica_is_chosen_when_the_request_leaves():
         await until(lambda: gateway.rig.router.waiting == 1)
         await end(gateway, "second", second.endpoint)
         assert (await call.next()).endpoint == second.endpoint
+
+
+async def test_who_waited_and_only_wants_what_is_cached_is_412():
+    async with serving(Pod(), gate=OneAtATime()) as gateway:
+        _, call = await held(gateway, text="another prompt " * 40, prefer="if-available")
+        await end(gateway, "first")
+        assert (await call.next()).refusal[0] == 412
+        assert gateway.rig.in_flight == 0
 
 
 async def test_a_held_request_holds_no_other_stream():
@@ -122,7 +130,7 @@ async def test_who_waits_at_shutdown_is_503():
 async def test_a_queue_with_priorities_tells_the_engine():
     async with serving(Pod(), queue={"order": "critical-path"}, programs={"enabled": True}) as gateway:
         told = await gateway.post(headers={"x-program-id": "p", "x-vllm-priority": "-100"})
-        assert told.set["x-vllm-priority"] == "0"
+        assert int(told.set["x-vllm-priority"]) >= 0, "the client's own is gone"
         assert told.removed == []
 
 

@@ -102,7 +102,7 @@ def test_streamed_pieces_get_an_answer_each_behind_the_heads(cut):
     assert [route.body for route in routes(events)] == [None]
     assert kinds(said(events)) == ["request_headers", *["request_body"] * len(pieces)]
     assert not any(chunk.body for chunk in chunks_of(said(events))), "Envoy has the bytes"
-    assert stream.state is State.FOLLOWING, "Envoy closes it"
+    assert stream.state is State.OVER
 
 
 def test_streamed_bodies_that_come_before_the_heads_answer_are_refused():

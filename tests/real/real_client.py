@@ -31,6 +31,9 @@ class Answer:
     error: str = ""
     finish_reason: str = ""
     prompt_token_ids: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    """Of the answer, where the body asks for them."""
+    completion_tokens: int = -1
     ttft_s: float = 0.0
     """To the first byte of the body."""
 
@@ -91,6 +94,7 @@ def _read(event: dict[str, Any], answer: Answer) -> None:
         written = choice.get("delta") or choice.get("message") or choice
         answer.text += written.get("content") or written.get("text") or ""
         answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
+        answer.token_ids += choice.get("token_ids") or ()
         answer.prompt_token_ids = choice.get("prompt_token_ids") or answer.prompt_token_ids
     answer.prompt_token_ids = event.get("prompt_token_ids") or answer.prompt_token_ids
     answer.finish_reason = event.get("stop_reason") or event.get("status") or answer.finish_reason
@@ -104,5 +108,6 @@ def _read_usage(usage: dict[str, Any], answer: Answer) -> None:
         answer.prompt_tokens = usage["input_tokens"] + usage["cache_creation_input_tokens"] + answer.cached_tokens
         return
     answer.prompt_tokens = usage.get("prompt_tokens", usage.get("input_tokens"))
+    answer.completion_tokens = usage.get("completion_tokens", usage.get("output_tokens", -1))
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
     answer.cached_tokens = details.get("cached_tokens", -1)

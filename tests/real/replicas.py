@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -31,7 +31,9 @@ def model_directory(name: str) -> Path:
 
 
 def is_prepared() -> bool:
-    return VLLM.is_file() and all((model_directory(name) / ".made").is_file() for name in ("tiny", "small", "medium"))
+    """All that prepare.sh installs and makes is there."""
+    models = all((model_directory(name) / ".made").is_file() for name in ("tiny", "small", "medium"))
+    return models and VLLM.is_file() and any(VLLM.parent.parent.glob("lib/python*/site-packages/nixl"))
 
 
 def free_ports(count: int) -> list[int]:
@@ -58,6 +60,10 @@ class Replica:
     log: Path
     options: tuple[str, ...] = ()
     """Further ones of ``vllm serve``; they go before those set here."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside those that every replica gets."""
+    role: str = "both"
+    """What the router is told that it is for."""
     port: int = 0
     _events_port: int = 0
     _replay_port: int = 0
@@ -72,6 +78,15 @@ class Replica:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def address(self) -> str:
+        """As ``weft serve --replica`` takes it."""
+        return f"{self.url},role={self.role}"
+
+    @property
+    def is_started(self) -> bool:
+        return self._process is not None
+
+    @property
     def name(self) -> str:
         """What the router calls it."""
         return f"127.0.0.1:{self.port}"
@@ -82,7 +97,7 @@ class Replica:
         self._output.append(output)
         self._process = subprocess.Popen(
             self._command(),
-            env=_environment(),
+            env=_environment() | dict(self.environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -117,10 +132,16 @@ class Replica:
             time.sleep(0.1)
         self.kill()
 
-    def metric(self, name: str) -> float:
-        """Sum of a metric's samples."""
-        lines = self._get("/metrics").splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples that have these labels."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = [line for line in self._get("/metrics").splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(each in line for each in wanted))
+
+    def answering(self) -> int:
+        """Requests that its server has taken, with ``--enable-server-load-tracking``. A paused engine's metrics stand
+        still; this does not."""
+        return int(json.loads(self._get("/load"))["server_load"])
 
     def empty_cache(self) -> None:
         """Has the cache emptied, and one step computed: vLLM publishes the one together with the other."""

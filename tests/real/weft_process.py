@@ -35,7 +35,7 @@ class Weft:
         self._log = log
         self._command = [sys.executable, "-m", "router.cli", "serve", "--listen", f"127.0.0.1:{port}", *options]
         for replica in replicas:
-            self._command += ["--replica", replica.url]
+            self._command += ["--replica", replica.address]
         if config:
             file = log.with_suffix(".yaml")
             file.write_text(yaml.safe_dump(config), encoding="utf-8")

@@ -96,7 +96,7 @@ def test_the_policy_weighs_prefix_3_queue_2_and_kv_usage_2(scene):
     for slot, usage in enumerate([0.5, 0.25, 0.0]):
         scene.load.report(slot, LoadReport(running=0, waiting=0, kv_usage=usage))
     request = Request("r", "m", Prompt(np.zeros(160, np.uint32)), explain=True)
-    position, why = profile.choose(request, scene.candidates(), scene.view(), Random(0))
+    position, why, _ = profile.choose(request, scene.candidates(), scene.view(), Random(0))
     assert why.totals == pytest.approx([3 * 0.5 + 0 + 2 * 0.5, 2 * 0.75 + 2 * 0.75, 2 + 2])
     assert position == 2
 
@@ -105,5 +105,5 @@ def test_the_policy_counts_the_host_tier_for_four_fifths(scene):
     profile = make_profile("llm-d", ProfileConfig.model_validate(llm_d.POLICY.profile))
     scene.gpu, scene.cpu = [80, 0, 0], [0, 80, 0]
     request = Request("r", "m", Prompt(np.zeros(160, np.uint32)), explain=True)
-    _, why = profile.choose(request, scene.candidates(), scene.view(), Random(0))
+    _, why, _ = profile.choose(request, scene.candidates(), scene.view(), Random(0))
     assert why.scores["prefix-cache"] == pytest.approx([0.5, 0.4, 0])

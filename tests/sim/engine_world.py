@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,10 @@ def small_engine(
     seqs: int = 8,
     max_len: int = 128,
     policy: Policy = Policy.FCFS,
+    **more: Any,
 ) -> Engine:
     """An engine of ``blocks`` usable blocks."""
-    return Engine(EngineConfig(STEP_TIME, blocks + 1, block_size, budget, seqs, max_len, policy))
+    return Engine(EngineConfig(STEP_TIME, blocks + 1, block_size, budget, seqs, max_len, policy, **more))
 
 
 def chained(tokens: Sequence[int], block_size: int = 4) -> Hashes:

@@ -143,7 +143,7 @@ def watched(config: ClusterConfig, programs: list[Program]) -> tuple[Cluster, li
 
 def cached_blocks(cluster: Cluster) -> list[int]:
     """Blocks that each engine can find by hash."""
-    pools = [replica.engine._scheduler.pool for replica in cluster._replicas]
+    pools = [replica.engine._scheduler.cache.pool for replica in cluster._replicas]
     return [len(set(pool._arrays.blocks["hash"].tolist()) - {0}) for pool in pools]
 
 
@@ -223,7 +223,7 @@ def test_a_router_is_polled_when_it_asks_for_it() -> None:
 def test_a_refused_call_comes_back() -> None:
     timeline, router = Timeline(), Router(make_profiles({}), RouterSettings(retry_after_s=2.0))
     dispatched: list[float] = []
-    gateway = Gateway(router, timeline, lambda call, name: dispatched.append(timeline.now))
+    gateway = Gateway(router, timeline, lambda call, ticket: dispatched.append(timeline.now))
     gateway.add_replica(ReplicaSpec("0", "http://0", models=("m",), block_size_tokens=4))
     router.on_health("0", Health.UNHEALTHY, 0.0)
     program = one_call("a", part(1, 9))
@@ -237,7 +237,7 @@ def test_a_refused_call_comes_back() -> None:
 
 
 def test_a_model_that_nobody_serves_is_an_error() -> None:
-    gateway = Gateway(Router(make_profiles({})), Timeline(), lambda call, name: None)
+    gateway = Gateway(Router(make_profiles({})), Timeline(), lambda call, ticket: None)
     gateway.add_replica(ReplicaSpec("0", "http://0", models=("m",)))
     program = one_call("a", part(1, 9))
     with pytest.raises(ValueError, match="cannot be routed"):

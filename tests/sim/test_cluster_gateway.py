@@ -37,7 +37,7 @@ class World:
         self.door, self.timeline = Door(), Timeline()
         self.left: list[Call] = []
         self.router = Router(make_profiles({}), flow=Flow(gate=self.door))
-        self.gateway = Gateway(self.router, self.timeline, lambda call, name: self.left.append(call))
+        self.gateway = Gateway(self.router, self.timeline, lambda call, ticket: self.left.append(call))
         self.gateway.add_replica(ReplicaSpec("0", "http://0", models=("m",), block_size_tokens=4))
 
     def submit(self, name: str) -> Call:

@@ -96,7 +96,7 @@ def run(scenario: Scenario, *, stretches: bool) -> Outcome:
 
 
 def pool_state(engine: Engine) -> tuple[object, ...]:
-    pool = engine._scheduler.pool
+    pool = engine._scheduler.cache.pool
     return pool.free_queue(), *(array.tolist() for array in pool._arrays)
 
 
@@ -168,7 +168,7 @@ def test_no_request_is_lost_and_work_is_conserved(scenario: Scenario) -> None:
 @given(scenarios())
 def test_blocks_are_held_by_those_who_run_and_by_nobody_else(scenario: Scenario) -> None:
     engine, todo = Engine(scenario.config), copies(scenario)
-    pool = engine._scheduler.pool
+    pool = engine._scheduler.cache.pool
     while todo or engine.has_work:
         if todo:
             _, one = todo.pop(0)

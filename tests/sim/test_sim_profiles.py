@@ -54,6 +54,7 @@ def test_every_profile_loads_and_names_its_source(name: str) -> None:
 def test_figures_stay_within_the_roofline_and_agree_with_what_the_profile_states(name: str) -> None:
     gpus, parameters, kv_bytes, stream_rate, prompt_rate = MODELS[name]
     config, times = load_profile(name).engine, load_profile(name).engine.step_time
+    assert load_profile(name).kv_bytes_per_token == kv_bytes
     assert times.fixed_ps > parameters * 2 / (gpus * BANDWIDTH) * 1e12
     assert times.prefill_token_ps > 0.9 * parameters * 2 / (gpus * PEAK_FLOPS) * 1e12
     assert times.context_token_ps > kv_bytes / (gpus * BANDWIDTH) * 1e12

@@ -2,7 +2,9 @@
 
 ``vllm_0_32_scheduler.json`` holds four runs of ``vllm.v1.core.sched.scheduler.Scheduler``: random requests with shared
 prefixes, aborts and cache resets, and after each step what it scheduled, preempted, found in the cache and published.
-A block is named ``request:index`` after the first request that contained it. ``compare_with_vllm.py`` recorded them.
+A block is named ``request:index`` after the first request that contained it. In ``vllm_0_32_transfers.json`` requests
+also fetch KV blocks of their prompts, which arrive or not, or keep them for others. ``compare_with_vllm.py`` recorded
+them.
 """
 
 from __future__ import annotations
@@ -14,10 +16,21 @@ from typing import Any
 import pytest
 from engine_world import chained
 
-from sim.engine import BlocksRemoved, BlocksStored, Engine, EngineConfig, KvEvent, Policy, Request, StepTime
-from sim.engine.scheduler import Batch
+from sim.engine import (
+    BlocksRemoved,
+    BlocksStored,
+    Engine,
+    EngineConfig,
+    KvEvent,
+    KvLoadFailurePolicy,
+    Policy,
+    Request,
+    StepTime,
+)
+from sim.engine.batch import Batch
 
-RUNS = json.loads((Path(__file__).parent / "vllm_0_32_scheduler.json").read_text())
+RECORDED = ("vllm_0_32_scheduler.json", "vllm_0_32_transfers.json")
+RUNS = [run for name in RECORDED for run in json.loads((Path(__file__).parent / name).read_text())]
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run['policy']}-{run['block_size']}-{run['num_blocks']}")
@@ -31,6 +44,7 @@ def test_does_in_every_step_what_vllm_did(run: dict[str, Any], monkeypatch: pyte
             max_num_seqs=run["max_seqs"],
             max_model_len_tokens=run["max_len"],
             policy=Policy(run["policy"]),
+            kv_load_failure_policy=KvLoadFailurePolicy.RECOMPUTE,
         )
     )
     batches: list[Batch] = []
@@ -61,6 +75,8 @@ def test_does_in_every_step_what_vllm_did(run: dict[str, Any], monkeypatch: pyte
             for index, block_hash in enumerate(hashes):
                 names.setdefault(block_hash, f"{entry['submit']}:{index}")
             request = Request(entry["submit"], len(entry["prompt"]), len(entry["output"]), hashes, entry["priority"])
+            request.remote_tokens = entry.get("remote_tokens", 0)
+            request.keep_for_transfer = entry.get("keep", False)
             engine.submit(request, float(entry["at"]))
         elif "abort" in entry:
             assert engine.abort(entry["abort"])
@@ -75,4 +91,11 @@ def test_does_in_every_step_what_vllm_did(run: dict[str, Any], monkeypatch: pyte
             cached = {r.id: r.cached_tokens for r in result.emitted if r.generated_tokens == 1}
             assert cached == entry["cached"]
             assert described(result.events) == entry["events"]
+            assert [r.id for r in result.fetching] == entry.get("fetching", [])
+            for told, names_of in (
+                (engine.kv_arrived, "arrived"),
+                (engine.kv_failed, "failed"),
+                (engine.release, "released"),
+            ):
+                assert [told(name) for name in entry.get(names_of, ())].count(False) == 0
             assert round(engine.kv_usage * engine.config.usable_blocks) == entry["used_blocks"]

@@ -9,16 +9,16 @@ import numpy as np
 
 from router.core.disaggregation.demand import Demand
 from router.core.disaggregation.pair import Pair
-from router.core.disaggregation.plan import Choice, Plan
+from router.core.disaggregation.plan import Choice, Plan, Prospect
 from router.core.disaggregation.rule import Way, Ways
 from router.core.disaggregation.settings import Disaggregation
 from router.core.disaggregation.stats import DisaggregationStats, Fallback
-from router.core.disaggregation.topology import distance
+from router.core.disaggregation.topology import Distance, Topology
 from router.core.disaggregation.transfers import Transfers
 from router.core.fleet import Fleet, Slots
 from router.core.flow import Gate, Waiting
 from router.core.in_flight import InFlight
-from router.core.load import Load
+from router.core.load import Column, Load
 from router.core.prefix import Chain
 from router.core.types import Decision, Outcome, ReplicaSpec, Role, Ticket, TicketKind, Usage
 from router.core.view import Candidates, Leg, View
@@ -26,6 +26,12 @@ from router.core.view import Candidates, Leg, View
 LookUp = Callable[[Chain | None, Slots], Candidates]
 Expect = Callable[[Chain | None, int, float], None]
 """The replica in that slot will hold the prompt in a moment."""
+
+_COPY_WEIGHT = 3.0
+"""What is computed once more also takes the time and memory of those to come, as the scorer `added-cost` has it."""
+
+_FETCH_WEIGHT = 1.0
+"""What is fetched takes memory from other prefixes, too."""
 
 _REPLICA_FAULTS = frozenset((Outcome.FAILED, Outcome.REJECTED, Outcome.TIMEOUT))
 
@@ -47,6 +53,7 @@ class Pairing:
         self.stats = DisaggregationStats()
         self.transfers = Transfers(settings.bytes_per_token)
         self.demand = Demand()
+        self._topology = Topology(fleet, settings.labels)
         self.settings = settings
         self._fleet = fleet
         self._load = load
@@ -60,19 +67,42 @@ class Pairing:
         self._by_leg: dict[Ticket, Pair] = {}
         """By the ticket of its prefill leg, while that is under way."""
 
-    def plan(self, waiting: Waiting, decode_slot: int, cached_tokens: int, now: float) -> Plan | None:
+    def prospect(self, waiting: Waiting, now: float) -> Prospect | None:
+        """Who could compute the prompt for another replica. None: nobody may, or nobody is there."""
+        if not self._divides(waiting) or not self.settings.rule.splits:
+            return None
+        return self._prospect(waiting, (), now)
+
+    def elsewhere_tokens(self, waiting: Waiting, prospect: Prospect, decoding: Candidates) -> Column:
+        """For each of ``decoding`` what it costs to have the prompt computed for it, in tokens to compute."""
+        request, view = waiting.request, prospect.view
+        uncached_tokens = request.prompt_tokens - prospect.candidates.cached_tokens
+        cost_tokens = view.queued_prefill_tokens + _COPY_WEIGHT * uncached_tokens
+        position = int(cost_tokens.argmin())
+        slot = int(prospect.candidates.slots[position])
+        fetched_tokens = request.prompt_tokens - decoding.cached_tokens
+        distances = self._topology.distances(slot)[decoding.slots]
+        transfer_s = self.transfers.seconds(fetched_tokens, waiting.model.base, distances)
+        transfer_tokens = transfer_s * self._load.compute_rate(slot) + _FETCH_WEIGHT * fetched_tokens
+        elsewhere_tokens: Column = cost_tokens[position] + transfer_tokens
+        return elsewhere_tokens
+
+    def plan(
+        self, waiting: Waiting, prospect: Prospect | None, decode_slot: int, cached_tokens: int, now: float
+    ) -> Plan | None:
         """What is best for a request that ``decode_slot`` will answer and of whose prompt it holds ``cached_tokens``.
         None: nothing is disaggregated here."""
-        settings, request = self.settings, waiting.request
-        if request.prompt is None or not (settings.among_equals or self._fleet.has_roles(waiting.model.base)):
+        if not self._divides(waiting):
             return None
-        rule = settings.rule.name
+        rule = self.settings.rule
         if not self._fleet.decoding[decode_slot]:
-            return Plan(False, rule, fallback=Fallback.NO_DECODE_REPLICA)
-        choice = self._choose(waiting, decode_slot, cached_tokens, (), now)
+            return Plan(False, rule.name, fallback=Fallback.NO_DECODE_REPLICA)
+        if not rule.splits:
+            return Plan(False, rule.name)
+        choice = None if prospect is None else self._choose(waiting, prospect, decode_slot, cached_tokens, now)
         if choice is None:
-            return Plan(False, rule, fallback=Fallback.NO_PREFILL_REPLICA)
-        return Plan(settings.rule.disaggregates(choice.ways), rule, choice)
+            return Plan(False, rule.name, fallback=Fallback.NO_PREFILL_REPLICA)
+        return Plan(rule.disaggregates(choice.ways), rule.name, choice)
 
     def carry_out(self, plan: Plan, waiting: Waiting, decode_slot: int, now: float) -> None:
         """The request leaves by ``plan``."""
@@ -113,7 +143,10 @@ class Pairing:
             return False
         choice = None
         if len(pair.tried) < self.settings.max_prefills and ticket.decision is not None:
-            choice = self._choose(pair.waiting, pair.decode_slot, ticket.decision.cached_tokens, pair.tried, now)
+            prospect = self._prospect(pair.waiting, pair.tried, now)
+            if prospect is not None:
+                cached_tokens = ticket.decision.cached_tokens
+                choice = self._choose(pair.waiting, prospect, pair.decode_slot, cached_tokens, now)
         if choice is not None:
             pair.distance = choice.distance
             self._send_prefill(pair, choice, now)
@@ -159,36 +192,45 @@ class Pairing:
             held_s = now - ticket.dispatched_s
             self.demand.add(Role.DECODE, held_tokens / float(self._load.capacity_tokens[slot]) * held_s, now)
 
-    def _choose(
-        self, waiting: Waiting, decode_slot: int, cached_tokens: int, tried: Iterable[str], now: float
-    ) -> Choice | None:
-        slots = self._eligible(waiting, decode_slot, tried)
+    def _divides(self, waiting: Waiting) -> bool:
+        """Whether requests like this one can have two legs at all."""
+        known = waiting.request.prompt is not None
+        return known and (self.settings.among_equals or self._fleet.has_roles(waiting.model.base))
+
+    def _prospect(self, waiting: Waiting, tried: Iterable[str], now: float) -> Prospect | None:
+        slots = self.settings.profile.eligible(waiting.request, waiting.model, self._fleet)
+        others = [slot for name in tried if (slot := self._fleet.slot(name)) is not None]
+        if others:
+            slots = slots[~np.isin(slots, others)]
         if len(slots) == 0:
             return None
-        request, decode = waiting.request, self._spec(decode_slot)
-        distances = [distance(decode, self._spec(slot), self.settings.labels) for slot in slots.tolist()]
-        fetched_tokens = request.prompt_tokens - cached_tokens
-        seconds = {
-            each: self.transfers.seconds(fetched_tokens, waiting.model.base, each) for each in dict.fromkeys(distances)
-        }
-        transfer_s = np.array([seconds[each] for each in distances])
-        candidates = self._look_up(waiting.chain, slots)
-        view = View(self._load, slots, now, Leg.PREFILL, transfer_s)
+        candidates, view = self._look_up(waiting.chain, slots), View(self._load, slots, now, Leg.PREFILL)
         has_room = self._gate is None or bool(self._gate.room(waiting, candidates, view).any())
+        return Prospect(candidates, view, has_room)
+
+    def _choose(
+        self, waiting: Waiting, prospect: Prospect, decode_slot: int, cached_tokens: int, now: float
+    ) -> Choice | None:
+        candidates, view = prospect.candidates, prospect.view
+        others = candidates.slots != decode_slot
+        if not others.all():
+            candidates = candidates.among(others)
+            view = View(self._load, candidates.slots, now, Leg.PREFILL)
+        if len(candidates) == 0:
+            return None
+        request, slots = waiting.request, candidates.slots
+        distances = self._topology.distances(decode_slot)[slots]
+        fetched_tokens = np.full(len(slots), request.prompt_tokens - cached_tokens, np.float64)
+        view.transfer_s = self.transfers.seconds(fetched_tokens, waiting.model.base, distances)
         position = self.settings.profile.choose(request, candidates, view, self._random).position
         ways = Ways(
-            self._way(request.prompt_tokens, cached_tokens, decode_slot, now),
-            self._way(request.prompt_tokens, int(candidates.cached_tokens[position]), int(slots[position]), now),
-            float(transfer_s[position]),
+            self._way(request.prompt_tokens, cached_tokens, decode_slot),
+            self._way(request.prompt_tokens, int(candidates.cached_tokens[position]), int(slots[position])),
+            float(view.transfer_s[position]),
         )
-        return Choice(candidates, view, position, distances[position], ways, has_room)
+        return Choice(candidates, view, position, Distance(int(distances[position])), ways, prospect.has_room)
 
-    def _eligible(self, waiting: Waiting, decode_slot: int, tried: Iterable[str]) -> Slots:
-        slots = self.settings.profile.eligible(waiting.request, waiting.model, self._fleet)
-        others = [self._fleet.slot(name) for name in tried]
-        return slots[~np.isin(slots, [decode_slot, *(slot for slot in others if slot is not None)])]
-
-    def _way(self, prompt_tokens: int, cached_tokens: int, slot: int, now: float) -> Way:
+    def _way(self, prompt_tokens: int, cached_tokens: int, slot: int) -> Way:
         load = self._load
         return Way(
             replica=self._spec(slot).name,
@@ -197,7 +239,7 @@ class Pairing:
             queued_tokens=float(load.prefill_tokens[slot] + load.foreign_prefill_tokens[slot]),
             queued_requests=float(load.queued[slot] + load.foreign_queued[slot]),
             running_requests=float(load.started[slot] + load.foreign_running[slot]),
-            tokens_per_s=float(load.prefill_rate[slot]),
+            tokens_per_s=load.compute_rate(slot),
         )
 
     def _send_prefill(self, pair: Pair, choice: Choice, now: float) -> None:

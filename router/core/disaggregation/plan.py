@@ -11,6 +11,16 @@ from router.core.view import Candidates, View
 
 
 @dataclass(slots=True, frozen=True)
+class Prospect:
+    """The replicas that could compute a prompt for another one, and how busy they are."""
+
+    candidates: Candidates
+    view: View
+    has_room: bool
+    """The gate would let it start on one of them."""
+
+
+@dataclass(slots=True, frozen=True)
 class Choice:
     """The best prefill replica for a request whose decode replica is known."""
 
@@ -21,7 +31,6 @@ class Choice:
     """From the decode replica."""
     ways: Ways
     has_room: bool
-    """The gate would let it start there."""
 
     @property
     def slot(self) -> int:

@@ -51,5 +51,7 @@ class Rule(Protocol):
     """Chooses between two ways. May keep state; belongs to one router."""
 
     name: str
+    splits: bool
+    """Whether it ever disaggregates."""
 
     def disaggregates(self, ways: Ways) -> bool: ...

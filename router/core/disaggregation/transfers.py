@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from router.core.disaggregation.topology import Distance
 from router.core.line import Line
+from router.core.load import Column
 
 PRIOR_BYTES_PER_S: Mapping[Distance, float] = {
     Distance.NODE: 100e9,
@@ -38,12 +42,11 @@ class Transfers:
     """By base model; ``*`` stands for all others."""
     lines: dict[Distance, Line] = field(default_factory=lambda: {each: Line() for each in Distance})
 
-    def seconds(self, tokens: float, model: str, distance: Distance) -> float:
-        size = tokens * self._bytes_per_token(model)
-        line = self.lines[distance]
-        if not line.known:
-            return PRIOR_OVERHEAD_S + size / PRIOR_BYTES_PER_S[distance]
-        return line.intercept() + size * line.slope()
+    def seconds(self, tokens: Column, model: str, distances: NDArray[np.intp]) -> Column:
+        """For so many tokens over each of ``distances``."""
+        overheads, slopes = np.array([self._line(each) for each in Distance]).T
+        taken: Column = overheads[distances] + tokens * self._bytes_per_token(model) * slopes[distances]
+        return taken
 
     def observe(self, tokens: int, model: str, distance: Distance, seconds: float) -> None:
         """An answer began ``seconds`` after its prefill leg had ended, with ``tokens`` to fetch before it."""
@@ -53,6 +56,11 @@ class Transfers:
         """Learned; None: not yet."""
         line = self.lines[distance]
         return 1.0 / line.slope() if line.known else None
+
+    def _line(self, distance: Distance) -> tuple[float, float]:
+        """Seconds, and seconds for each byte."""
+        line = self.lines[distance]
+        return (line.intercept(), line.slope()) if line.known else (PRIOR_OVERHEAD_S, 1.0 / PRIOR_BYTES_PER_S[distance])
 
     def _bytes_per_token(self, model: str) -> int:
         return self.bytes_per_token.get(model) or self.bytes_per_token.get("*") or LLAMA_8B_BYTES_PER_TOKEN
