@@ -16,7 +16,7 @@ from rich.table import Table
 from router.app import App
 from router.commands.options import configured, serve_options
 from router.config import WeftConfig
-from router.core.types import Health, IndexState, Prompt, ReplicaSpec
+from router.core.types import Health, IndexState, Prompt, ReplicaSpec, Role
 from router.engine.api import read_body
 from router.engine.discovery.kubernetes import KubernetesDiscovery
 from router.engine.discovery.source import Discovery
@@ -136,7 +136,8 @@ def _server(app: App, member: Member) -> Iterator[Finding]:
         if not spec.models:
             yield Finding(spec.name, "server", False, f"{spec.url} does not answer, or does not say what it serves")
             continue
-        yield Finding(spec.name, "server", healthy, f"{spec.url} is {'healthy' if healthy else 'not healthy'}")
+        role = "" if spec.role is Role.BOTH else f", of role {spec.role}"
+        yield Finding(spec.name, "server", healthy, f"{spec.url} is {'healthy' if healthy else 'not healthy'}{role}")
         yield Finding(spec.name, "model", True, _describe(spec))
         yield _events(app, spec, member.subscribers.get(spec.name))
     for note in member.notes:

@@ -249,7 +249,7 @@ class Attempt:
     def _begin(self, complete: bool = False) -> None:
         """From here on the answer is the client's, and no other replica can be asked. ``complete``: all of it came."""
         answer = self._make_answer(complete)
-        own = own_lines(self._request.request_id, self._decision)
+        own = own_lines(self._request.request_id, self._decision, self._ticket.prefill)
         self._collect_payload(answer.is_dechunked)
         answer.begin(own, self._take_payload() if answer.is_dechunked else bytes(self._held))
         self._answer = answer

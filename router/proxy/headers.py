@@ -6,7 +6,7 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from router.core.scheduler import Explanation
-from router.core.types import Decision
+from router.core.types import Decision, Ticket
 from router.proxy.heads import HttpRequest, ResponseHead
 from router.proxy.origin import Origin
 from router.proxy.ports import Headers
@@ -64,9 +64,12 @@ def client_head(head: ResponseHead, own_lines: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
-def own_lines(request_id: bytes, decision: Decision) -> bytes:
-    """The lines that Weft adds to an answer: whose it is and, if asked for, why."""
+def own_lines(request_id: bytes, decision: Decision, prefill: Ticket | None) -> bytes:
+    """The lines that Weft adds to an answer: whose it is, who computed the prompt if somebody else did, and, if asked
+    for, why."""
     lines = b"x-request-id: %s\r\nx-weft-replica: %s\r\n" % (request_id, replica_value(decision.replica.name))
+    if prefill is not None and prefill.decision is not None:
+        lines += b"x-weft-prefill-replica: %s\r\n" % replica_value(prefill.decision.replica.name)
     if decision.explanation is None:
         return lines
     return b"%sx-weft-explain: %s\r\n" % (lines, explanation_value(decision.explanation))
