@@ -7,7 +7,8 @@ that they keep, and one question for the rank and for what is left. Programs are
 ``mixed``, each call hinted in full, or by its session only.
 
 Of requests that nothing names, `Programs` is told what the router tells it, from their coming to their end: prompts of
-1 KiB in text mode, three quarters of them shared in 64 groups. As many like them are remembered.
+1 KiB in text mode, three quarters of them shared in 64 groups. As many like them are remembered. The same requests go
+through a whole router with eight replicas, as ``weft serve`` and as ``weft serve --programs`` make it.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import json
 import statistics
 import time
 import tracemalloc
+from collections import deque
 from collections.abc import Callable
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from load.machine import describe
 
+from router.config import WeftConfig
 from router.core.fleet import ModelRef
 from router.core.flow import Waiting
 from router.core.index.hashing import hash_blocks
@@ -33,7 +37,22 @@ from router.core.programs.declare import read_declaration
 from router.core.programs.lineage_rule import LineageLimits
 from router.core.programs.table import ProgramTable, TableLimits
 from router.core.programs.tracker import Programs
-from router.core.types import Decision, Outcome, ProgramHint, Prompt, ReplicaSpec, Request, Ticket, Usage
+from router.core.router import Router
+from router.core.types import (
+    Decision,
+    Health,
+    Outcome,
+    ProgramHint,
+    Prompt,
+    ReplicaSpec,
+    Request,
+    Ticket,
+    Tokens,
+    Usage,
+)
+from router.following import make_programs
+from router.profiles import make_profiles
+from router.queueing import make_flow
 from sim.workloads.hints import Hint, make_hint
 from sim.workloads.program import Program, Step
 from sim.workloads.registry import make_workload
@@ -43,6 +62,8 @@ TEMPLATES = 200
 GRAPH_STEPS = 1_000
 FLOOD = 100_000
 GROUPS, SHARED_TOKENS, OWN_TOKENS = 64, 180, 60
+REPLICAS, CAPACITY_BLOCKS = 8, 10_000
+BATCH = 500
 _NO_TOKENS = np.zeros(0, np.uint32)
 
 
@@ -61,6 +82,12 @@ def main() -> None:
         f"CPU per request, nothing names it, {PROGRAMS:,} like it remembered: mean {request['mean_us']:.1f} µs, "
         f"{request['looked_at_us']:.1f} µs where an order looks at its step"
     )
+    for follows in (False, True):
+        record[f"routed_{'with' if follows else 'without'}_programs"] = routed = per_routed_request(follows, rounds)
+        print(
+            f"CPU per request in a router {'with' if follows else 'without'} --programs, nothing names it: median "
+            f"{routed['p50_us']:.1f} µs, least {routed['least_us']:.1f} µs over batches of {BATCH}"
+        )
     for name, document in (
         ("chain", chain()),
         ("layers of 10", layers(10)),
@@ -144,12 +171,12 @@ def per_unnamed_request(rounds: int) -> dict[str, float]:
 
 def _unnamed_us(rounds: int, looks: bool) -> float:
     rng = np.random.default_rng(1)
-    heads = rng.integers(0, 1 << 32, (GROUPS, SHARED_TOKENS), dtype=np.uint32)
+    heads = _heads(rng)
     programs = Programs(TableLimits(max_programs=PROGRAMS), LineageLimits(max_programs=PROGRAMS))
     model, decision, usage = ModelRef("m"), Decision(ReplicaSpec("r", "http://r"), 0), Usage(256, 0, 16)
 
     def come(number: int) -> Waiting:
-        tokens = np.concatenate([heads[number % GROUPS], rng.integers(0, 1 << 32, OWN_TOKENS, dtype=np.uint32)])
+        tokens = _tokens(heads, number, rng)
         request = Request(f"{number}", "m", Prompt(tokens, exact=False), max_tokens=16, streams=True)
         chain = Chain(len(tokens), False, {16: hash_blocks(tokens, 16, 0)})
         return Waiting(Ticket(request, 0.0, decision), model, chain, number, lambda _: 0)
@@ -177,6 +204,59 @@ def _unnamed_us(rounds: int, looks: bool) -> float:
             follow(waiting, now)
         means_us.append((time.thread_time_ns() - began_ns) / 1e3 / PROGRAMS)
     return statistics.median(means_us[1:])
+
+
+def per_routed_request(follows: bool, rounds: int) -> dict[str, float]:
+    """From its submission to its end, 64 others in flight, when the KV memory is full of those before."""
+    rng = np.random.default_rng(1)
+    heads, usage = _heads(rng), Usage(256, 0, 16)
+    config = WeftConfig.model_validate({"programs": {"enabled": follows}})
+    router = Router(make_profiles({}), seed=1, flow=make_flow(config), programs=make_programs(config))
+    for number in range(REPLICAS):
+        spec = ReplicaSpec(f"r{number}", f"http://r{number}", models=("m",), capacity_blocks=CAPACITY_BLOCKS)
+        router.on_replica(spec, 0.0)
+        router.on_health(spec.name, Health.HEALTHY, 0.0)
+    in_flight: deque[Ticket] = deque()
+
+    def serve(requests: list[Request], now: float, apart_s: float) -> None:
+        for request in requests:
+            now += apart_s
+            in_flight.append(router.submit(request, now))
+            router.poll(now)
+            router.next_wakeup()
+            if len(in_flight) > 64:
+                ticket = in_flight.popleft()
+                router.on_response_start(ticket, now)
+                router.on_response_end(ticket, usage, Outcome.OK, now)
+
+    numbers = count()
+
+    def some(amount: int) -> list[Request]:
+        return [
+            Request(f"{number}", "m", Prompt(_tokens(heads, number, rng), exact=False), max_tokens=16, streams=True)
+            for number in islice(numbers, amount)
+        ]
+
+    # Far enough from each other that their common heads show.
+    serve(some(20 * GROUPS), 0.0, 1.0)
+    for _ in range(40):
+        serve(some(1_000), 1e4, 1e-4)
+    means_us = []
+    for batch in range(10 * rounds):
+        requests = some(BATCH)
+        gc.collect()
+        began_ns = time.thread_time_ns()
+        serve(requests, 2e4 + batch, 1e-4)
+        means_us.append((time.thread_time_ns() - began_ns) / 1e3 / BATCH)
+    return {"p50_us": statistics.median(means_us), "least_us": min(means_us), "requests": BATCH * len(means_us)}
+
+
+def _heads(rng: np.random.Generator) -> Tokens:
+    return rng.integers(0, 1 << 32, (GROUPS, SHARED_TOKENS), dtype=np.uint32)
+
+
+def _tokens(heads: Tokens, number: int, rng: np.random.Generator) -> Tokens:
+    return np.concatenate([heads[number % GROUPS], rng.integers(0, 1 << 32, OWN_TOKENS, dtype=np.uint32)])
 
 
 def declare_ms(document: dict[str, Any], rounds: int) -> float:

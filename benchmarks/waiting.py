@@ -181,7 +181,7 @@ class Traffic:
         number, position = self._at_tools.popleft()
         request, chain = self.calls.make(number, position)
         waiting = Waiting(Ticket(request, self._now), _MODEL, chain, self._submitted, lambda _: 0)
-        step = waiting.known_step = self._table.observe(request, self._now)
+        step = waiting.call = self._table.observe(request, self._now)
         self._calls[waiting.ticket] = Call(number, position, step)
         self._submitted += 1
         began_ns = time.thread_time_ns()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from math import isnan
 
-from router.core.flow import FlowObserver, Order, Prioritising, ProgramKey, Rank, Restless, Waiting
+from router.core.flow import FlowObserver, Order, Prioritising, ProgramKey, Rank, Reconsidering, Restless, Waiting
 from router.core.types import Outcome, Ticket, Usage
 
 _FIRST: Rank = ()
@@ -23,6 +23,7 @@ class Guarded:
         self.last_mishap = ""
         self._order = order
         self._restless = order if isinstance(order, Restless) else None
+        self._reconsidering = order if isinstance(order, Reconsidering) else None
         self._prioritising = order if isinstance(order, Prioritising) else None
         self._observer = order if isinstance(order, FlowObserver) else None
 
@@ -45,6 +46,10 @@ class Guarded:
         except Exception as error:  # whatever a stranger's code raises
             self._count(repr(error))
             return ()
+
+    def reconsider(self, program: ProgramKey) -> None:
+        if self._reconsidering is not None:
+            self._tell(self._reconsidering.reconsider, program)
 
     def engine_priority(self, waiting: Waiting) -> int | None:
         if self._prioritising is None:

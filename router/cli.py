@@ -17,6 +17,7 @@ COMMANDS = {
     "warm-up": ("router.commands.warm_up", "Compile the kernels now rather than at the first start."),
     "demo": ("sim.demo.command", "Round robin, KV-aware routing and program scheduling on simulated replicas."),
     "bench": ("sim.bench.command", "Compare routing policies on simulated replicas."),
+    "advise-split": ("sim.advise.command", "How many replicas should prefill and how many decode."),
     "sim-replicas": ("sim.cli", "Serve simulated vLLM replicas."),
     "sim": ("sim.group", "Fit the engine model to a live replica: weft sim calibrate URL."),
 }

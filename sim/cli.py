@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import fields
+from pathlib import Path
 
 import click
 import uvloop
 
-from sim.engine import EngineConfig, Policy, load_profile, profile_names
+from router.core.types import Role
+from sim.engine import EngineConfig, KvLoadFailurePolicy, Policy, load_profile, profile_names
+from sim.kv_options import kv_options, make_kv_transfer
 from sim.replica.kv_messages import EventForm
 from sim.replica.replica import Replica
 from sim.replica.serving import serve_replicas
@@ -17,10 +20,14 @@ from sim.replica.settings import Settings
 
 _PORT = click.IntRange(0, 65_535)
 _POSITIVE = click.IntRange(min=1)
+_COUNT = click.IntRange(0, 1024)
+_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
 @click.command("sim-replicas")
-@click.option("--count", type=click.IntRange(1, 1024), default=4, show_default=True, help="Number of replicas.")
+@click.option("--count", type=_COUNT, help="Replicas for either leg; default: 4, or 0 with --prefill or --decode.")
+@click.option("--prefill", type=_COUNT, default=0, help="Replicas for prefill legs.")
+@click.option("--decode", type=_COUNT, default=0, help="Replicas for decode legs.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=_PORT, default=8101, show_default=True, help="Of the first; the others follow.")
 @click.option("--kv-events-port", type=_PORT, default=5557, show_default=True, help="Of the first replica's events.")
@@ -32,7 +39,7 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--profile", default="llama-3.1-8b-1xh100", show_default=True,
               help=f"Size and speed: a YAML file or one of {', '.join(profile_names())}.")  # fmt: skip
 @click.option("--served-model-name", help="Default: the profile's.")
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
+@click.option("--speed", type=_ABOVE_ZERO, default=1.0, show_default=True,
               help="Twice as fast with 2.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the words and lengths of answers.")
 @click.option("--block-size", "block_size_tokens", type=_POSITIVE, help="Tokens; default: the profile's, as below.")
@@ -42,8 +49,11 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--max-model-len", "max_model_len_tokens", type=_POSITIVE,
               help="Lowered to what fits in --num-blocks.")  # fmt: skip
 @click.option("--scheduling-policy", "policy", type=click.Choice(Policy, case_sensitive=False), help="Default: fcfs.")
+@kv_options
 def command(
-    count: int,
+    count: int | None,
+    prefill: int,
+    decode: int,
     host: str,
     port: int,
     kv_events_port: int,
@@ -55,14 +65,36 @@ def command(
     served_model_name: str | None,
     speed: float,
     seed: int,
-    **engine: int | Policy | None,
+    kv_transfer: bool,
+    kv_gbps: float,
+    kv_latency_ms: float,
+    kv_bytes_per_token: int | None,
+    side_channel_host: str | None,
+    side_channel_port: int,
+    kv_storage: Path | None,
+    **engine: int | float | Policy | KvLoadFailurePolicy | None,
 ) -> None:
     """Serve simulated vLLM replicas, each on its own port, until interrupted.
 
     They speak vLLM's protocols and schedule as vLLM does, but compute nothing: the profile says how long a step takes.
     """
+    if count is None:
+        count = 0 if prefill or decode else 4
+    if not count + prefill + decode:
+        raise click.UsageError("--count, --prefill and --decode are all 0")
     try:
         loaded = load_profile(profile)
+        transfer = None
+        if kv_transfer or prefill or decode or kv_storage is not None:
+            transfer = make_kv_transfer(
+                loaded,
+                gbps=kv_gbps,
+                latency_ms=kv_latency_ms,
+                bytes_per_token=kv_bytes_per_token,
+                host=side_channel_host or host,
+                port=side_channel_port,
+                storage=kv_storage,
+            )
         settings = Settings(
             engine=_adjusted(loaded.engine, engine),
             model=served_model_name or loaded.model,
@@ -74,16 +106,19 @@ def command(
             seed=seed,
             buffer_steps=buffer_steps,
             event_form=event_form,
+            kv_transfer=transfer,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     try:
-        uvloop.run(_serve(count, settings))
+        uvloop.run(_serve(settings, count, prefill, decode))
     except OSError as error:
         raise click.ClickException(str(error)) from error
 
 
-def _adjusted(config: EngineConfig, options: dict[str, int | Policy | None]) -> EngineConfig:
+def _adjusted(
+    config: EngineConfig, options: dict[str, int | float | Policy | KvLoadFailurePolicy | None]
+) -> EngineConfig:
     """The profile's configuration with what the command line says otherwise."""
     given = {name: value for name, value in options.items() if value is not None}
     values = {each.name: getattr(config, each.name) for each in fields(config)} | given
@@ -92,18 +127,21 @@ def _adjusted(config: EngineConfig, options: dict[str, int | Policy | None]) -> 
     return EngineConfig(**values)
 
 
-async def _serve(count: int, settings: Settings) -> None:
+async def _serve(settings: Settings, count: int, prefill: int, decode: int) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with serve_replicas(count, settings) as replicas:
+    async with serve_replicas(count, settings, prefill=prefill, decode=decode) as replicas:
         for replica in replicas:
             click.echo(_line(replica))
         await stopping.wait()
 
 
 def _line(replica: Replica) -> str:
-    where = f"{replica.url}  {replica.settings.model}"
+    """Begins with what ``weft serve --replica`` takes."""
+    role = replica.settings.role
+    address = replica.url if role is Role.BOTH else f"{replica.url},role={role}"
+    where = f"{address}  {replica.settings.model}"
     if replica.kv_events_port is None:
         return where
     return f"{where}  KV events {replica.kv_events_port}, replay {replica.kv_replay_port}"

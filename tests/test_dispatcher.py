@@ -6,13 +6,18 @@ from itertools import count
 import numpy as np
 import pytest
 
+from flow.orders.critical_path import CriticalPath
+from router.admin.programs import ProgramsApi
 from router.core.flow import Flow, QueueLimits
+from router.core.programs.tracker import Programs
 from router.core.router import Router, RouterSettings
-from router.core.types import Health, LoadReport, Outcome, ReplicaSpec, Request
+from router.core.types import Health, LoadReport, Outcome, ProgramHint, Prompt, ReplicaSpec, Request
 from router.dispatcher import Dispatcher
 from router.errors import ApiError
 from router.feed import Feed
+from router.hints.settings import IdentitySettings
 from router.profiles import make_profiles
+from router.proxy.ports import LocalRequest
 
 
 @pytest.fixture
@@ -297,3 +302,31 @@ async def test_a_thousand_come_and_go_and_everybody_gets_an_end(make_queue):
     assert {str(end) for end in ends if not isinstance(end, BaseException)} == {"ok", "queue_full"}
     assert (queue.router.waiting, queue.router.in_flight) == (0, 0)
     assert queue.router.room.bounds.by_tenant == {}
+
+
+async def test_a_graph_that_is_declared_changes_the_places_of_those_who_wait():
+    """Over HTTP it is `PUT /v1/programs/{id}`."""
+    flow, programs = Flow(CriticalPath(), gate=OneEach()), Programs()
+    router = Router(make_profiles({}), flow=flow, programs=programs)
+    router.on_replica(ReplicaSpec(name="a", url="http://a", models=("m",)), 0.0)
+    router.on_health("a", Health.HEALTHY, 0.0)
+    loop = asyncio.get_running_loop()
+    dispatcher = Dispatcher(router, loop.time)
+    api = ProgramsApi(programs, IdentitySettings(), loop.time, dispatcher.program_declared)
+    left = []
+
+    async def ask(name, remaining_steps):
+        hint = ProgramHint(name, step="first", remaining_steps=remaining_steps)
+        ticket = await dispatcher.route(Request(name, "m", Prompt(np.zeros(5000, np.uint32)), program=hint))
+        left.append(name)
+        dispatcher.response_ended(ticket, Outcome.OK)
+
+    running = await dispatcher.route(Request("running", "m"))
+    asked = [asyncio.create_task(ask(name, steps)) for name, steps in (("known", 9), ("told", 30))]
+    await until(lambda: router.waiting == 2)
+    graph = b'{"steps": [{"name": "first", "output_tokens": 10}]}'
+    await api.answer(LocalRequest("PUT", "/told", "", [], graph))
+    dispatcher.response_ended(running, Outcome.OK)
+    await asyncio.gather(*asked)
+    assert left == ["told", "known"]
+    dispatcher.close()

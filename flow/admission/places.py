@@ -1,4 +1,9 @@
-"""Which replicas have room for a context, and where contexts are."""
+"""Which replicas have room for a context, and where contexts are.
+
+Those who ask are many, and between two of them little changes. So a place remembers what it could have given up for
+the last one, which is good for whoever needs no more; and who is held remembers that there was no room, and looks again
+only at places that have changed. What is remembered is what looking would find, to the letter.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from flow.admission.context import Context, Member
+from flow.admission.context import JUDGED_ANEW_S, Context, Member, Refused
 from flow.admission.place import Place
 from router.core.flow import ReplicaMemory
 
@@ -27,20 +32,18 @@ class Places:
     coming_tokens: float = 0.0
     """Of those, most of which share something."""
     _places: dict[str, Place] = field(default_factory=dict)
+    _changes: int = 0
 
     def by_replica(self) -> Iterable[tuple[str, Place]]:
         return self._places.items()
 
-    def at(self, replica: str) -> Place:
-        place = self._places.get(replica)
-        if place is None:
-            place = self._places[replica] = Place()
-        return place
-
     def update(self, replicas: Sequence[ReplicaMemory]) -> None:
         """What rests on a replica that is gone is lost."""
-        for each in replicas:
-            self.at(each.name).capacity_tokens = each.capacity_tokens
+        for name, capacity_tokens, _, prefill_tokens_per_s, _ in replicas:
+            place = self.at(name)
+            if place.capacity_tokens != capacity_tokens or place.prefill_tokens_per_s != prefill_tokens_per_s:
+                place.capacity_tokens, place.prefill_tokens_per_s = capacity_tokens, prefill_tokens_per_s
+                self._note(place)
         if len(self._places) <= len(replicas):
             return
         names = {each.name for each in replicas}
@@ -53,21 +56,34 @@ class Places:
 
     def where(self, context: Context, replicas: Sequence[ReplicaMemory], now: float, *, forced: bool) -> Where | str:
         """The replica that has room, of some that `update` was told of; ``forced``: whoever rests gives way."""
-        coming_tokens = context.tokens + self.coming_tokens
-        places = self._places
-        if all(coming_tokens <= each.capacity_tokens - places[each.name].stock.tokens for each in replicas):
+        known = context.refused
+        asked = self._doubtful(context.tokens + self.coming_tokens, replicas, now) if known is None else replicas
+        if not asked:
             return Where.ANYWHERE
         extended = context.program.extended_by(context)
         home = extended.replica if extended is not None else ""
-        costs = {
-            each.name: self._cost(context, extended, each, now, forced=forced or each.name == home) for each in replicas
-        }
-        possible = {name: cost for name, cost in costs.items() if cost is not None}
+        question = home, forced, self.coming_tokens
+        if known is None or known.question != question or now - known.judged_s > JUDGED_ANEW_S:
+            known = Refused(question, frozenset(), self._changes, now)
+        judged_s, refusing = known.judged_s, set(known.by)
+        for each in asked:
+            if each.name in known.by and self._places[each.name].changed <= known.change:
+                continue
+            has_room, oldest_s = self._has_room(context, extended, each, now, forced=forced or each.name == home)
+            judged_s = min(judged_s, oldest_s)
+            if has_room:
+                refusing.discard(each.name)
+            else:
+                refusing.add(each.name)
+        context.refused = Refused(question, refusing, self._changes, judged_s)
+        possible = [each for each in replicas if each.name not in refusing]
         if len(possible) == len(replicas):
             return Where.ANYWHERE
-        if home in costs:
-            return home if home in possible else Where.NOWHERE
-        return min(possible, key=lambda name: (possible[name], name), default=Where.NOWHERE)
+        if home and any(each.name == home for each in replicas):
+            return Where.NOWHERE if home in refusing else home
+        if not possible:
+            return Where.NOWHERE
+        return min(possible, key=lambda each: (*self._cost(context, extended, each), each.name)).name
 
     def expect(self, context: Context) -> None:
         """It was let in, and where it goes will be told."""
@@ -84,14 +100,15 @@ class Places:
         member = context.program
         extended = member.extended_by(context)
         if context.replica:
-            self.at(context.replica).take(context)
+            self._take(context)
         place = self.at(replica)
         own = extended if extended is not None and extended.replica == replica else None
         lacking_tokens = place.tokens + place.need_tokens(context, own) - place.capacity_tokens
         if lacking_tokens > 0.0:
             self._make_room(place, lacking_tokens, context, own, now)
         place.put(context, own)
-        context.replica = replica
+        self._touch(place)
+        context.replica, context.refused = replica, None
         member.contexts[context] = None
         if own is not None:
             own.replica = ""
@@ -99,43 +116,100 @@ class Places:
         elif extended is not None:
             self.drop(extended)
 
+    def rest(self, context: Context, further_tokens: float) -> None:
+        """Its call is over, and the answer was so much longer than expected."""
+        place = self.at(context.replica)
+        place.rest(context, further_tokens)
+        self._note(place)
+
     def drop(self, context: Context) -> None:
         """Its place is free."""
         context.program.contexts.pop(context, None)
         if context.replica:
-            self.at(context.replica).take(context)
+            self._take(context)
 
     def abandon(self, context: Context) -> None:
         """Nobody will go on from it, but the replica's cache holds it until it is the oldest."""
         context.useless = True
         del context.program.contexts[context]
-        self.at(context.replica).forget_useless()
+        place = self.at(context.replica)
+        place.forget_useless()
+        self._touch(place)
 
     def synchronise(self, member: Member, context: Context) -> None:
         """No other call of the program is open: what the context does not begin with is of no use any more."""
+        if not member.contexts:
+            return
         kept = member.extended_by(context)
         for each in member.resting():
             if each is not kept:
                 self.abandon(each)
 
-    def _cost(
+    def at(self, replica: str) -> Place:
+        place = self._places.get(replica)
+        if place is None:
+            place = self._places[replica] = Place()
+            self._touch(place)
+        return place
+
+    def _note(self, place: Place) -> None:
+        """It has changed, but what it could give up has not."""
+        self._changes += 1
+        place.changed = self._changes
+
+    def _touch(self, place: Place) -> None:
+        """What was remembered of it holds no more."""
+        self._note(place)
+        place.offer = None
+
+    def _take(self, context: Context) -> None:
+        place = self.at(context.replica)
+        place.take(context)
+        self._touch(place)
+
+    def _doubtful(self, tokens: float, replicas: Sequence[ReplicaMemory], now: float) -> list[ReplicaMemory]:
+        """Those of which it is not known that so many tokens more fit, though nothing of them were there."""
+        doubtful = []
+        for each in replicas:
+            place = self._places[each.name]
+            room_tokens = each.capacity_tokens - place.stock.tokens
+            if tokens <= room_tokens:
+                continue
+            offer = place.offer
+            if (
+                offer is None
+                or tokens > room_tokens + offer.tokens
+                or now - offer.judged_s > JUDGED_ANEW_S
+                or tokens / each.prefill_tokens_per_s * max(place.open, 1) >= offer.patience_s
+            ):
+                doubtful.append(each)
+        return doubtful
+
+    def _has_room(
         self, context: Context, extended: Context | None, replica: ReplicaMemory, now: float, *, forced: bool
-    ) -> tuple[float, float] | None:
-        """Lower is better. None: there is no room."""
-        place = self.at(replica.name)
-        need_tokens = min(place.need_tokens(context, extended), replica.capacity_tokens)
-        room_tokens = replica.capacity_tokens - place.tokens - self.coming_tokens
-        if need_tokens <= room_tokens:
-            return need_tokens, -room_tokens
+    ) -> tuple[bool, float]:
+        """With the time when the oldest of the expectations that this rests on was formed."""
+        place = self._places[replica.name]
+        need_tokens, surplus_tokens = self._cost(context, extended, replica)
+        lacking_tokens = need_tokens + surplus_tokens
+        if need_tokens <= -surplus_tokens:
+            return True, now
         prefill_s = need_tokens / replica.prefill_tokens_per_s
         patience_s = _AT_ANY_PRICE if forced else prefill_s * max(place.open, 1)
-        given = place.givable(need_tokens - room_tokens, context, patience_s, extended, now)
+        offer = place.offered(lacking_tokens, context, patience_s, extended, now)
+        if offer.enough and offer.general:
+            place.offer = offer
         alone = forced and not place.open and not self.coming
-        return None if given is None and not alone else (need_tokens, -room_tokens)
+        return offer.enough or alone, offer.judged_s
+
+    def _cost(self, context: Context, extended: Context | None, replica: ReplicaMemory) -> tuple[float, float]:
+        """What it needs there, and the room that there is, below 0: lower is better."""
+        place = self._places[replica.name]
+        need_tokens = min(place.need_tokens(context, extended), replica.capacity_tokens)
+        return need_tokens, place.tokens + self.coming_tokens - replica.capacity_tokens
 
     def _make_room(self, place: Place, tokens: float, newcomer: Context, spared: Context | None, now: float) -> None:
-        given = place.givable(tokens, newcomer, _AT_ANY_PRICE, spared, now)
-        if given is None:
-            given = [context for context in place.resting if context is not spared]
+        offer = place.offered(tokens, newcomer, _AT_ANY_PRICE, spared, now)
+        given = offer.contexts if offer.enough else [context for context in place.resting if context is not spared]
         for context in given:
             self.drop(context)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from router.core.prefix import Chain
@@ -39,12 +39,17 @@ class Stock:
     """How many want each stretch."""
 
     def add(self, stretches: Stretches, size_tokens: int) -> None:
+        self.version += 1
+        if not stretches:
+            return
         before = len(self._wanted)
         self._wanted.update(stretches)
         self.tokens += (len(self._wanted) - before) * size_tokens
-        self.version += 1
 
     def remove(self, stretches: Stretches, size_tokens: int) -> None:
+        self.version += 1
+        if not stretches:
+            return
         wanted = self._wanted
         kept = bisect_left(stretches, True, key=lambda stretch: wanted[stretch] == 1)
         for stretch in stretches[:kept]:
@@ -52,17 +57,26 @@ class Stock:
         for stretch in stretches[kept:]:
             del wanted[stretch]
         self.tokens -= (len(stretches) - kept) * size_tokens
-        self.version += 1
 
     def missing(self, stretches: Stretches) -> int:
         """How many of them nobody wants yet."""
+        if not stretches:
+            return 0
         wanted = self._wanted
         return len(stretches) - bisect_left(stretches, True, key=lambda stretch: stretch not in wanted)
 
-    def freed(self, stretches: Stretches, taken: Counter[int]) -> int:
-        """How many of them, all of which are wanted, nobody wants any more when one who does gives up, as well as those
-        in ``taken``, to which it is added. What is freed has nobody else who would look for it there."""
+    def kept(self, stretches: Stretches, taken: Mapping[int, int]) -> int:
+        """How many of them, all of which are wanted, somebody wants still when one who does gives up, as well as those
+        who are counted in ``taken``."""
+        if not stretches:
+            return 0
         wanted = self._wanted
-        kept = bisect_left(stretches, True, key=lambda stretch: wanted[stretch] - taken.get(stretch, 0) == 1)
-        taken.update(stretches[:kept])
-        return len(stretches) - kept
+        return bisect_left(stretches, True, key=lambda stretch: wanted[stretch] - taken.get(stretch, 0) == 1)
+
+
+def common(one: Stretches, other: Stretches) -> int:
+    """How many stretches two prompts begin with together."""
+    shorter = min(len(one), len(other))
+    if not shorter or one[0] != other[0]:
+        return 0
+    return bisect_left(range(shorter), True, key=lambda index: one[index] != other[index])

@@ -165,7 +165,7 @@ class WorkingSet:
         further_tokens = 0.0
         if usage is not None and usage.completion_tokens is not None:
             further_tokens = ticket.request.prompt_tokens + usage.completion_tokens - context.tokens
-        self._places.at(context.replica).rest(context, further_tokens)
+        self._places.rest(context, further_tokens)
         context.open, context.ended_s = False, now
         context.program.open -= 1
 
@@ -194,4 +194,4 @@ def _that_may_serve(waiting: Waiting, replicas: Sequence[ReplicaMemory]) -> list
 
 def _is_over(ticket: Ticket, context: Context) -> bool:
     """The program will not call again, as far as its client tells."""
-    return ticket.request.is_final if context.step is None else context.step.program.final
+    return ticket.request.is_final if context.call is None else context.call.final

@@ -11,8 +11,6 @@ only those with room could be chosen, siblings were torn from their prefix and p
 
 from __future__ import annotations
 
-import numpy as np
-
 from router.core.flow import Mask, Waiting
 from router.core.view import Candidates, View
 
@@ -30,6 +28,8 @@ class StepBudget:
         queued_tokens = view.queued_prefill_tokens
         uncached_tokens = waiting.request.prompt_tokens - candidates.cached_tokens
         fits = view.kv_usage * view.capacity_tokens + queued_tokens + uncached_tokens <= view.capacity_tokens
-        idle = view.queued_requests + view.running_requests == 0
-        has_room = idle | (fits & (queued_tokens < self._budget_tokens))
-        return np.full(len(candidates), has_room.any())
+        room: Mask = fits & (queued_tokens < self._budget_tokens)
+        if not room.any():
+            room = view.queued_requests + view.running_requests == 0
+        room.fill(room.any())
+        return room

@@ -14,8 +14,8 @@ programs are not followed, requests go first come, first served, with shares.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from math import log2
 
+from flow.orders.buckets import USUAL, Buckets
 from flow.orders.outlook import TRUSTED_AT, expected_cost_s
 from flow.orders.shares import Shares
 from flow.orders.standings import Standings
@@ -23,10 +23,6 @@ from flow.orders.start_by import StartBy
 from flow.orders.steps import place
 from router.core.flow import ProgramKey, Rank, Waiting
 from router.core.types import Outcome, Ticket, Usage
-
-_BUCKETS = 8
-_BUCKET_S = 100.0
-"""Engine priorities 0 to 7: up to this cost, up to three times, seven times, ... as much."""
 
 
 class CriticalPath:
@@ -49,6 +45,7 @@ class CriticalPath:
         self._start_by = StartBy(patience_s, half_cost_s, priority_s)
         self._standings = Standings(lambda program, tokens: expected_cost_s(program, tokens, trusted_at))
         self._shares = Shares(tenant_weights or {}, slack_tokens, review_s)
+        self._buckets = Buckets()
 
     def rank(self, waiting: Waiting, now: float) -> Rank:
         step, request, came_s = waiting.step, waiting.request, waiting.ticket.submitted_s
@@ -63,18 +60,26 @@ class CriticalPath:
         moved.update(dict.fromkeys(self._standings.of_tenants(self._shares.review(now))))
         return moved
 
+    def reconsider(self, program: ProgramKey) -> None:
+        self._standings.reconsider(program)
+
     def engine_priority(self, waiting: Waiting) -> int | None:
-        """None for a request of which nothing is known."""
-        if waiting.step is None:
+        """By `Buckets`; the usual one for a call of which nothing is known and that nobody had to judge. None where
+        programs are not followed."""
+        call = waiting.call
+        if call is None:
             return None
-        cost_s = self._standings.cost_s(waiting.request.program_key)
-        return min(int(log2(1.0 + cost_s / _BUCKET_S)), _BUCKETS - 1) - waiting.step.program.priority
+        if not call.is_step:
+            return USUAL
+        return self._buckets.of(self._standings.cost_s(waiting.request.program_key)) - call.step.program.priority
 
     def submitted(self, waiting: Waiting, now: float) -> None:
         self._standings.come(waiting)
         self._shares.come(waiting)
 
     def dispatched(self, waiting: Waiting, now: float) -> None:
+        if waiting.call is not None and waiting.call.is_step:
+            self._buckets.learn(self._standings.cost_s(waiting.request.program_key))
         self._standings.left(waiting)
         self._shares.dispatched(waiting)
 

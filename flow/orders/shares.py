@@ -88,9 +88,9 @@ class Shares:
         tenant.waiting += 1
 
     def dispatched(self, waiting: Waiting) -> None:
-        ticket, step = waiting.ticket, waiting.step
+        ticket, call = waiting.ticket, waiting.call
         cached_tokens = 0 if ticket.decision is None else ticket.decision.cached_tokens
-        output_tokens = 0.0 if step is None else step.output_tokens
+        output_tokens = 0.0 if call is None else call.output_tokens
         cost = max(ticket.request.prompt_tokens - cached_tokens, 0) + _OUTPUT_WEIGHT * output_tokens
         tenant = self._tenants[ticket.request.tenant]
         self._charged[ticket] = cost

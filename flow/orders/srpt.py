@@ -27,6 +27,9 @@ class Srpt:
     def moved(self, now: float) -> Collection[ProgramKey]:
         return self._standings.moved()
 
+    def reconsider(self, program: ProgramKey) -> None:
+        self._standings.reconsider(program)
+
     def submitted(self, waiting: Waiting, now: float) -> None:
         self._standings.come(waiting)
 

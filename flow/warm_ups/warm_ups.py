@@ -126,7 +126,7 @@ class WarmUps:
 
     def dispatched(self, waiting: Waiting, now: float) -> None:
         decision = waiting.ticket.decision
-        if waiting.known_step is not None and _can_be_repeated(waiting):
+        if waiting.call is not None and _can_be_repeated(waiting):
             self._open[waiting.ticket] = waiting
         for each in self._running:
             if decision is not None and each.decision.replica.name == decision.replica.name:
@@ -141,8 +141,8 @@ class WarmUps:
         if warm_up is not None:
             self.stats.settle_by(warm_up, ticket, usage)
         waiting = self._open.pop(ticket, None)
-        step = None if waiting is None else waiting.known_step
         kept = self.kept.get(ticket.request.program_key)
+        step = None if waiting is None or kept is None else waiting.step
         if step is None or kept is None or step.program.open:
             return
         if outcome is Outcome.OK and goes_on(step):

@@ -42,9 +42,17 @@ class ProgramsApi:
 
     methods: Sequence[str] = ("DELETE", "GET", "PUT")
 
-    def __init__(self, programs: Programs | None, identity: IdentitySettings, clock: Callable[[], float]) -> None:
-        """``programs``: None where they are not followed."""
+    def __init__(
+        self,
+        programs: Programs | None,
+        identity: IdentitySettings,
+        clock: Callable[[], float],
+        declared: Callable[[Key], None] = lambda _: None,
+    ) -> None:
+        """``programs``: None where they are not followed. ``declared`` hears of each program whose graph was
+        declared."""
         self._programs = programs
+        self._declared = declared
         self._identity = identity
         self._clock = clock
         self._large = asyncio.Lock()
@@ -86,7 +94,9 @@ class ProgramsApi:
 
     def _enter(self, programs: Programs, key: Key, declaration: Declaration) -> tuple[bool, Program]:
         is_new = programs.table.get(key) is None
-        return is_new, programs.declare(key, declaration, self._clock())
+        program = programs.declare(key, declaration, self._clock())
+        self._declared(key)
+        return is_new, program
 
     async def _show(self, program: Program, status: int = 200) -> LocalResponse:
         def show() -> LocalResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sim.bench.job import Arriving
 from sim.bench.listing import listing
 from sim.bench.options import Options, read_grid
 from sim.bench.ray_backend import RayCluster
+from sim.bench.roles import RoleOptions
 from sim.bench.workers import Workers
 from sim.engine import profile_names
 from sim.workloads.hints import hint_names
@@ -23,6 +25,8 @@ from sim.workloads.registry import workload_names
 from sim.workloads.traces import trace_formats
 
 _POSITIVE = click.IntRange(min=1)
+_REPLICAS = click.IntRange(1, 1024)
+_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 _SECONDS = click.FloatRange(min=0, min_open=True)
 _FILE_WIDTH = 120
 _SHARE = click.FloatRange(min=0, max=1, max_open=True)
@@ -50,7 +54,15 @@ class _Command(click.Command):
 @click.option("--param", "parameters", multiple=True, metavar="KEY=VALUE",
               help="A workload's parameter, as width=8, width=4..16, tool.wait_s=9~1.7. May be repeated.")  # fmt: skip
 @click.option("--policies", default="round-robin,weft", show_default=True, metavar="NAMES", help="all or some.")
-@click.option("--replicas", type=click.IntRange(1, 1024), default=8, show_default=True)
+@click.option("--replicas", type=_REPLICAS, help="Default: 8.")
+@click.option("--prefill", type=_REPLICAS, help="Replicas that only compute prompts for others; with --decode.")
+@click.option("--decode", type=_REPLICAS, help="Replicas that answer; with --prefill, instead of --replicas.")
+@click.option("--bandwidth-gbps", type=_ABOVE_ZERO, help="Gigabits a second of each replica's network, either way, "
+              "for KV blocks. Default: 200.")  # fmt: skip
+@click.option("--transfer-latency-ms", type=click.FloatRange(min=0), help="Before the first block. Default: 2.")
+@click.option("--transfer-overlap", type=click.FloatRange(0, 1), help="Share of a prompt's blocks that can leave while "
+              "the rest is computed. Default: 0, as vLLM's NixlConnector.")  # fmt: skip
+@click.option("--transfer-failures", type=click.FloatRange(0, 1), help="Share of transfers that fail. Default: 0.")
 @click.option("--routers", type=click.IntRange(1, 1000), help="Each with its own index. Default: 1.")
 @click.option("--profile", default="llama-3.1-8b-1xh100", show_default=True,
               help=f"Size and speed of a replica: a YAML file or one of {', '.join(profile_names())}.")  # fmt: skip
@@ -105,11 +117,12 @@ def command(
         if resume and overwrite:
             raise ValueError("--resume keeps what --overwrite replaces: give one of them")
         arrivals = options.pop("arrivals")
-        grid = read_grid(Options(arrivals=Arriving(arrivals) if arrivals else None, **options))
+        roles = RoleOptions(**{field.name: options.pop(field.name) for field in fields(RoleOptions)})
+        grid = read_grid(Options(arrivals=Arriving(arrivals) if arrivals else None, roles=roles, **options))
         status = execute(
             grid,
             lambda: _backend(jobs, ray_address),
-            _console(),
+            make_console(),
             directory=out,
             command=context.meta["command_line"],
             resume=resume,
@@ -123,7 +136,7 @@ def command(
     context.exit(status)
 
 
-def _console() -> Console:
+def make_console() -> Console:
     """As wide as the terminal; a file is wide enough for every column."""
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from router.core.types import Role
 from sim.bench.measure import Slo
 from sim.bench.source import Source
-from sim.engine import EngineConfig
+from sim.engine import EngineConfig, TransferModel
 
 Key = tuple[str, str, float | None, int, int | None]
 """Workload, policy, load, seed and cache size: which row it is."""
@@ -28,6 +29,15 @@ class Setting:
 
     engine: EngineConfig
     replicas: int = 8
+    """Those of both roles included."""
+    prefill: int = 0
+    """Replicas that only compute prompts for others."""
+    decode: int = 0
+    """Replicas that answer; the ones that are neither do both."""
+    transfer: TransferModel | None = None
+    """Of KV blocks between replicas, in a fleet with roles."""
+    transfer_failures: float = 0.0
+    """Share of transfers that fail."""
     routers: int = 1
     arrivals: Arriving = Arriving.POISSON
     in_flight: int | None = None
@@ -41,6 +51,11 @@ class Setting:
     """Share of those that come last."""
     cache_only: bool = False
     """Without time."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        both = self.replicas - self.prefill - self.decode
+        return (Role.PREFILL,) * self.prefill + (Role.DECODE,) * self.decode + (Role.BOTH,) * both
 
 
 @dataclass(slots=True, frozen=True)

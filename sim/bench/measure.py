@@ -9,19 +9,17 @@ replica counting as one GPU. A call is good when it kept the limits of `Slo`. Co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from sim.bench.measure_context import hit_rate_by_context, kv_share_by_context
+from sim.bench.measure_disaggregation import disaggregation
 from sim.bench.measure_fairness import fairness
+from sim.bench.spread import spread
 from sim.cluster import CallRecord, Run
 from sim.engine import StepTime
 
 Row = dict[str, object]
-
-_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,13 +42,14 @@ def measure(run: Run, step_time: StepTime, slo: Slo | None = None, counted: Run 
     calls = counted.calls
     row: Row = {"replicas": len(run.replicas), "requests": len(run.calls), "programs": len(run.programs)}
     row["counted_programs"] = len(counted.programs)
-    row |= _spread("completion", (program.completion_s for program in counted.programs))
-    row |= _spread("ttft", (call.ttft_s for call in calls))
-    row |= _spread("tpot", (tpot_s for call in calls if (tpot_s := call.tpot_s) is not None))
-    row |= _spread("e2e", (call.e2e_s for call in calls))
-    row |= _spread("queue_wait", (call.queue_wait_s for call in calls))
+    row |= spread("completion", (program.completion_s for program in counted.programs))
+    row |= spread("ttft", (call.ttft_s for call in calls))
+    row |= spread("tpot", (tpot_s for call in calls if (tpot_s := call.tpot_s) is not None))
+    row |= spread("e2e", (call.e2e_s for call in calls))
+    row |= spread("queue_wait", (call.queue_wait_s for call in calls))
     row |= _caches(run)
     row |= _replicas(run)
+    row |= disaggregation(run, counted)
     row |= fairness(counted, step_time)
     row["goodput_fraction"] = _good_share(counted, slo or Slo())
     row["output_tokens_per_s"] = _ratio(sum(call.output_tokens for call in run.calls), run.makespan_s)
@@ -62,16 +61,6 @@ def measure(run: Run, step_time: StepTime, slo: Slo | None = None, counted: Run 
 def imbalance(amounts: Sequence[float]) -> float:
     """The most over the mean; 1 when all are equal."""
     return _ratio(max(amounts) * len(amounts), sum(amounts)) or 1.0
-
-
-def _spread(name: str, values_s: Iterable[float]) -> Row:
-    """Mean and percentiles (nearest rank); zeros when there is nothing."""
-    ascending = np.sort(np.fromiter(values_s, np.float64))
-    count = len(ascending)
-    row: Row = {f"{name}_mean_s": float(ascending.mean()) if count else 0.0}
-    for label, share in _SHARES.items():
-        row[f"{name}_{label}_s"] = float(ascending[max(0, math.ceil(share * count) - 1)]) if count else 0.0
-    return row
 
 
 def _caches(run: Run) -> Row:
@@ -91,7 +80,7 @@ def _caches(run: Run) -> Row:
 def _replicas(run: Run) -> Row:
     prefilled = [0.0] * len(run.replicas)
     for call in run.calls:
-        prefilled[call.replica] += call.prompt_tokens - call.cached_tokens
+        prefilled[call.computing_replica] += call.prompt_tokens - call.cached_tokens
     busy_s = [replica.busy_s for replica in run.replicas]
     return {
         "kv_usage": sum(replica.mean_kv_usage for replica in run.replicas) / len(run.replicas),

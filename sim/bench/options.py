@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from sim.bench.grid import Grid
 from sim.bench.job import Arriving, Setting
 from sim.bench.measure import Slo
 from sim.bench.parameters import read_parameters
+from sim.bench.roles import RoleOptions
 from sim.bench.source import Generated, Recorded, Source, default_count
 from sim.engine import EngineConfig, load_profile
 from sim.policies.catalogue import find_policies
@@ -19,6 +20,7 @@ from sim.workloads.hints import make_hint
 from sim.workloads.registry import workload_names
 from sim.workloads.traces.mooncake import BLOCK_SIZE_TOKENS as MOONCAKE_BLOCK_TOKENS
 
+_DEFAULT_REPLICAS = 8
 _DEFAULT_LOAD = 0.9
 _DEFAULT_SEEDS = 3
 
@@ -35,7 +37,8 @@ class Options:
     programs: int | None = None
     parameters: Sequence[str] = ()
     policies: str = "round-robin,weft"
-    replicas: int = 8
+    replicas: int | None = None
+    roles: RoleOptions = field(default_factory=RoleOptions)
     routers: int | None = None
     profile: str = "llama-3.1-8b-1xh100"
     cache_blocks: str | None = None
@@ -53,13 +56,18 @@ class Options:
     cool_down: float | None = None
     cache_only: bool = False
 
+    @property
+    def fleet(self) -> int:
+        """Replicas, of whatever role."""
+        return self.replicas or self.roles.replicas or _DEFAULT_REPLICAS
+
 
 def read_grid(options: Options) -> Grid:
     """Raises ValueError for what is wrong or does not go together."""
     if problem := next(_conflicts(options), None):
         raise ValueError(problem)
     setting = _setting(options)
-    policies = [policy.name for policy in find_policies(options.policies)]
+    policies = [policy.name for policy in find_policies(options.policies, roles=options.roles.given)]
     return Grid(
         setting=setting,
         sources=_sources(options),
@@ -87,6 +95,9 @@ def _conflicts(options: Options) -> Iterator[str]:
         yield "--hint-share needs --hints partial or wrong"
     if (options.warm_up or 0.0) + (options.cool_down or 0.0) >= 1:
         yield "--warm-up and --cool-down leave no program that counts: give less than 1 together"
+    yield from options.roles.conflicts()
+    if options.roles.given and options.replicas is not None:
+        yield "--prefill and --decode say how many replicas there are: leave --replicas out"
     if options.cache_only:
         yield from (f"{name} means nothing without time: leave it or --cache-only out" for name in _timed_only(options))
 
@@ -95,6 +106,7 @@ def _timed_only(options: Options) -> Iterator[str]:
     """Options that were given and that a run without time has no use for."""
     values = {
         "--in-flight": options.in_flight,
+        "--prefill": options.roles.prefill,
         "--routers": options.routers,
         "--hints": options.hints,
         "--slo-ttft": options.slo_ttft_s,
@@ -122,7 +134,11 @@ def _setting(options: Options) -> Setting:
     }
     return Setting(
         engine=_engine(options),
-        replicas=options.replicas,
+        replicas=options.fleet,
+        prefill=options.roles.prefill or 0,
+        decode=options.roles.decode or 0,
+        transfer=options.roles.transfer(load_profile(options.profile)),
+        transfer_failures=options.roles.transfer_failures or 0.0,
         arrivals=options.arrivals or (Arriving.TRACE if options.trace else Arriving.POISSON),
         in_flight=options.in_flight,
         slo=Slo(**{name: value for name, value in limits.items() if value is not None}),
@@ -190,7 +206,7 @@ def _sources(options: Options) -> list[Source]:
         return [Recorded(name, str(options.trace), str(options.trace_format), options.programs)]
     names = workload_names() if options.workload == "all" else _parts(str(options.workload))
     return [
-        Generated(name, options.programs or default_count(name, options.replicas), _parameters(name, options))
+        Generated(name, options.programs or default_count(name, options.fleet), _parameters(name, options))
         for name in _once(names, "--workload")
     ]
 

@@ -58,8 +58,17 @@ def simulate(job: Job) -> Outcome:
 
 def _serve(job: Job, engine: EngineConfig, programs: Sequence[Program]) -> Run:
     setting, policy = job.setting, POLICIES[job.policy]
-    world = World(programs, engine, setting.replicas)
-    config = ClusterConfig(engine, setting.replicas, setting.routers, kv_events=Link() if policy.kv_events else None)
+    transfer = setting.transfer
+    world = World(programs, engine, setting.replicas, None if transfer is None else transfer.bytes_per_token)
+    config = ClusterConfig(
+        engine,
+        setting.replicas,
+        setting.routers,
+        kv_events=Link() if policy.kv_events else None,
+        roles=setting.roles,
+        transfer=transfer,
+        transfer_failures=setting.transfer_failures,
+    )
     cluster = Cluster(
         config,
         lambda number: policy.make_router(world, job.seed * _ROUTERS_AT_MOST + number),

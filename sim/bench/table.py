@@ -11,7 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.bench.measure import Row
-from sim.bench.report.measures import COMPLETION, COMPLETION_P95, GOODPUT, HIT_RATE, IMBALANCE, RECOMPUTED, Measure
+from sim.bench.report.measures import (
+    COMPLETION,
+    COMPLETION_P95,
+    DISAGGREGATED,
+    GOODPUT,
+    HIT_RATE,
+    IMBALANCE,
+    RECOMPUTED,
+    TPOT_P99,
+    TTFT,
+    Measure,
+)
 from sim.bench.report.summary import is_bound
 from sim.bench.statistics import Interval, interval
 
@@ -22,9 +33,13 @@ _HEADINGS = {
     RECOMPUTED: "recomputed k",
     GOODPUT: "good %",
     IMBALANCE: "imbalance",
+    TTFT: "TTFT ms",
+    TPOT_P99: "TPOT p99 ms",
+    DISAGGREGATED: "elsewhere %",
 }
 _TIMED = (COMPLETION, COMPLETION_P95, HIT_RATE, RECOMPUTED, GOODPUT)
 _UNTIMED = (HIT_RATE, IMBALANCE)
+_OF_ROLES = (COMPLETION, TTFT, TPOT_P99, DISAGGREGATED, HIT_RATE, GOODPUT)
 
 _Group = tuple[object, object]
 """Load and cache size: within a group policies are compared."""
@@ -42,7 +57,7 @@ def show(rows: Iterable[Row], console: Console) -> None:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    columns = _TIMED if COMPLETION.key in rows[0] else _UNTIMED
+    columns = _columns(rows[0])
     groups: defaultdict[_Group, defaultdict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         groups[row["load"], row["cache_blocks"]][str(row["policy"])].append(row)
@@ -60,6 +75,12 @@ def _table(rows: Sequence[Row]) -> Table:
             place = [""] * len(place)
         table.add_section()
     return table
+
+
+def _columns(row: Row) -> Sequence[Measure]:
+    if DISAGGREGATED.key in row:
+        return _OF_ROLES
+    return _TIMED if COMPLETION.key in row else _UNTIMED
 
 
 def _place(group: _Group, groups: Collection[_Group]) -> dict[str, str]:
@@ -86,7 +107,7 @@ def _interval(rows: Sequence[Row], column: Measure) -> Interval:
 
 def _best(column: Measure, means: Sequence[float]) -> str | None:
     """As it is written: what reads the same is as good. None when all do."""
-    if len({_text(column, mean) for mean in means}) < 2:
+    if not column.is_rated or len({_text(column, mean) for mean in means}) < 2:
         return None
     return _text(column, max(means) if column.more_is_better else min(means))
 

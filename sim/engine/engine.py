@@ -70,7 +70,10 @@ class Engine:
         self._scheduler.waiting.add(request)
 
     def abort(self, request_id: str) -> bool:
-        """End a request now and free its blocks. False when it is not here (any more)."""
+        """End a request now and free its blocks. False when it is not here (any more).
+
+        vLLM keeps the blocks of one that fetches for as long as something may still be written to them.
+        """
         request = self.requests.pop(request_id, None)
         if request is None:
             return False

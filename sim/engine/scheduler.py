@@ -138,7 +138,7 @@ class Scheduler:
 
     def _room_for(self, request: Request) -> Blocks | None:
         """What is fetched keeps its blocks for long: it must not take those that prefills under way will need."""
-        if not request.remote_tokens or request.held_blocks:
+        if not request.remote_tokens or request.held_blocks or request is self.cache.blocked:
             return self.cache.room_for(request)
         others = (*self.running, *self.fetchers)
         promised = sum(self.cache.blocks_of(one.total_tokens) - one.held_blocks for one in others)

@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flow.gates.step_budget import StepBudget
-from router.config import ProfileConfig
+from flow.registry import make_rule
+from router.config import DisaggregationConfig, ProfileConfig
+from router.core.disaggregation.rule import Rule
+from router.core.disaggregation.settings import Disaggregation
 from router.core.flow import Admission, Flow, Order
 from router.core.programs.tracker import Programs
 from router.core.router import Router
+from router.core.scheduler import Profile
 from router.profiles import make_profile, shipped_profiles
 from sim.engine import EngineConfig
 from sim.workloads.program import Program
@@ -22,11 +26,19 @@ class World:
     programs: Sequence[Program]
     engine: EngineConfig
     replicas: int
+    kv_bytes_per_token: int | None = None
+    """What an operator tells the router; None: nothing."""
 
 
 def no_queue(world: World) -> Flow:
     """Everything leaves at once."""
     return Flow()
+
+
+def shipped_rule() -> Rule:
+    """Weft's own, by which it disaggregates unless told otherwise."""
+    rule = DisaggregationConfig().rule
+    return make_rule(rule.name, rule.parameters)
 
 
 def in_order(
@@ -60,12 +72,33 @@ class Policy:
 
     follows_programs: bool = False
     """Whether the router keeps the programs' graphs and estimates."""
+    make_rule: Callable[[], Rule] | None = None
+    """Whether another replica computes a prompt, in a fleet with roles. None: none ever does."""
+    prefill_profile: Mapping[str, object] | None = None
+    """Which one does, as in a configuration file. None: Weft's."""
+    needs_roles: bool = False
+    """It is about prefill and decode replicas: without such it is some other policy under another name."""
 
     def make_router(self, world: World, seed: int) -> Router:
-        if self.profile is None:
-            config = shipped_profiles()["default"]
-        else:
-            config = ProfileConfig.model_validate(self.profile)
         programs = Programs() if self.follows_programs else None
-        profiles = {"default": make_profile(self.name, config)}
-        return Router(profiles, seed=seed, flow=self.make_flow(world), programs=programs)
+        profiles = {"default": _profile(self.name, "default", self.profile)}
+        return Router(
+            profiles,
+            seed=seed,
+            flow=self.make_flow(world),
+            programs=programs,
+            disaggregation=self._disaggregation(world),
+        )
+
+    def _disaggregation(self, world: World) -> Disaggregation | None:
+        if self.make_rule is None:
+            return None
+        profile = _profile(f"{self.name} prefill", "prefill", self.prefill_profile)
+        told = {} if world.kv_bytes_per_token is None else {"*": world.kv_bytes_per_token}
+        return Disaggregation(self.make_rule(), profile, bytes_per_token=told)
+
+
+def _profile(name: str, shipped: str, given: Mapping[str, object] | None) -> Profile:
+    """The one given, or else the shipped one."""
+    config = shipped_profiles()[shipped] if given is None else ProfileConfig.model_validate(given)
+    return make_profile(name, config)

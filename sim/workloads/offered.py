@@ -22,6 +22,14 @@ class OfferedWork:
     output_tokens: int
     busy_s: float
     """What one replica needs for all of it when it always has a full batch."""
+    prefill: Work
+    """Of the prompts' new tokens."""
+    prefill_steps: int
+    """When no two prompts share one."""
+    decode: Work
+    """Of the answers after their first tokens."""
+    held_tokens: float
+    """KV memory that one decoding sequence takes up, averaged over all output tokens."""
 
     @property
     def hit_rate(self) -> float:
@@ -55,7 +63,9 @@ def offered_work(programs: Sequence[Program], engine: EngineConfig) -> OfferedWo
     held = _held_while_decoding_tokens(programs)
     batch = max(1.0, min(engine.max_num_seqs, engine.usable_blocks * engine.block_size_tokens / held))
     steps = max(tally.decoded_tokens / batch, tally.prefill_tokens / engine.max_num_batched_tokens)
-    busy_ps = engine.step_time.duration_ps(tally.work) + (steps - 1) * engine.step_time.fixed_ps
+    times = engine.step_time
+    once_ps = times.duration_ps(tally.prefill) + times.duration_ps(tally.decode) - times.fixed_ps
+    busy_ps = once_ps + (steps - 1) * times.fixed_ps
     return OfferedWork(
         programs=len(programs),
         requests=sum(len(program.steps) for program in programs),
@@ -63,13 +73,19 @@ def offered_work(programs: Sequence[Program], engine: EngineConfig) -> OfferedWo
         prefill_tokens=tally.prefill_tokens,
         output_tokens=tally.output_tokens,
         busy_s=busy_ps / PS_PER_S,
+        prefill=tally.prefill,
+        prefill_steps=tally.prefill_steps,
+        decode=tally.decode,
+        held_tokens=held,
     )
 
 
 @dataclass(slots=True)
 class _Tally:
     engine: EngineConfig
-    work: Work = field(default_factory=Work)
+    prefill: Work = field(default_factory=Work)
+    decode: Work = field(default_factory=Work)
+    prefill_steps: int = 0
     prompt_tokens: int = 0
     prefill_tokens: int = 0
     output_tokens: int = 0
@@ -90,11 +106,12 @@ class _Tally:
         self.prefill_tokens += new_tokens
         self.output_tokens += output_tokens
         for start in range(prompt_tokens - new_tokens, prompt_tokens, self.engine.max_num_batched_tokens):
-            self.work.add(min(self.engine.max_num_batched_tokens, prompt_tokens - start), start)
+            self.prefill.add(min(self.engine.max_num_batched_tokens, prompt_tokens - start), start)
+            self.prefill_steps += 1
         decoded = output_tokens - 1
         self.decoded_tokens += decoded
-        self.work.decode_seqs += decoded
-        self.work.context_tokens += decoded * prompt_tokens + decoded * (decoded + 1) // 2
+        self.decode.decode_seqs += decoded
+        self.decode.context_tokens += decoded * prompt_tokens + decoded * (decoded + 1) // 2
 
 
 def _held_while_decoding_tokens(programs: Iterable[Program]) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from router.core.fleet import ModelRef
 from router.core.flow import Flow, Order, Waiting
+from router.core.programs.declare import read_declaration
 from router.core.programs.tracker import Programs
 from router.core.types import Decision, Outcome, ProgramHint, Prompt, ReplicaSpec, Request, Ticket, Usage
 from router.core.waiting_room import WaitingRoom
@@ -37,6 +38,12 @@ class ProgramDesk:
         self.waiting[each.ticket] = each
         self._room.enter(each, self.now)
         return each
+
+    def declare(self, program: str, *steps: dict) -> None:
+        """Its client tells the graph of a program."""
+        key = "", program
+        self.programs.declare(key, read_declaration({"steps": list(steps)}), self.now)
+        self._room.reconsider(key)
 
     def poll(self, places: int) -> list[str]:
         """Lets so many go; their programs, in order."""

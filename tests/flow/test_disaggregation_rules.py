@@ -55,6 +55,12 @@ def test_answers_are_never_stalled_for_long_whatever_it_costs():
     assert not PredictedCost(max_stall_s=0.25).disaggregates(ways(way(uncached=2000, running=1), slow))
 
 
+def test_a_prefill_pool_that_is_far_too_small_is_passed_by():
+    here = way(uncached=2000, queued=5000, running=1)
+    assert PredictedCost(max_detour_s=30).disaggregates(ways(here, way(queued=250_000)))
+    assert not PredictedCost(max_detour_s=30).disaggregates(ways(here, way(queued=350_000)))
+
+
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_rules_are_found_by_the_name_that_they_tell(name):
     assert make_rule(name, {}).name == name

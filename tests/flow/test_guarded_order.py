@@ -23,7 +23,10 @@ def fail(*_):
 
 
 def test_a_sound_order_is_passed_through():
-    order = Guarded(Any(lambda waiting, now: (-1, True), engine_priority=lambda waiting: 7))
+    told = []
+    order = Guarded(Any(lambda waiting, now: (-1, True), engine_priority=lambda waiting: 7, reconsider=told.append))
+    order.reconsider(("a", "p"))
+    assert told == [("a", "p")]
     assert order.rank(None, 0.0) == (-1.0, 1.0)
     assert order.engine_priority(None) == 7
     assert order.moved(0.0) == ()
@@ -65,9 +68,10 @@ def test_a_priority_that_is_none_is_none():
 
 
 def test_an_observer_that_raises_is_told_on():
-    order = Guarded(Any(submitted=fail, dispatched=fail, withdrawn=fail, ended=fail))
+    order = Guarded(Any(submitted=fail, dispatched=fail, withdrawn=fail, ended=fail, reconsider=fail))
+    order.reconsider(("a", "p"))
     desk = Desk(Flow(order))
     desk.submit("a")
     desk.submit("b")
     assert desk.poll(places=2) == ["a", "b"]
-    assert order.mishaps == 4
+    assert order.mishaps == 5

@@ -3,6 +3,7 @@
 import pytest
 from program_desk import ProgramDesk
 
+from flow.orders.buckets import USUAL
 from flow.orders.critical_path import CriticalPath
 
 
@@ -96,6 +97,14 @@ def test_a_deadline_that_is_over_counts_no_more(desk):
     assert desk.poll(2) == ["short", "late"]
 
 
+def test_a_graph_that_is_declared_while_its_first_step_waits_counts_at_once(desk):
+    desk.submit("known", step="a", tokens=2000, remaining_steps=9)
+    desk.submit("told", step="a", tokens=2000, remaining_steps=30)
+    assert desk.peek() == ["known", "told"]
+    desk.declare("told", {"name": "a", "output_tokens": 10}, {"name": "b", "after": ["a"], "output_tokens": 10})
+    assert desk.poll(2) == ["told", "known"]
+
+
 def test_a_level_of_granted_priority_is_worth_its_seconds(desk):
     desk.submit("usual", remaining_steps=2)
     desk.submit("granted", remaining_steps=4, priority=1)
@@ -145,14 +154,31 @@ def test_without_programs_first_come_first_served():
     assert desk.poll(2) == ["long", "short"]
 
 
-def test_the_engine_is_told_a_few_buckets(desk):
+def test_before_anything_is_usual_the_engine_is_told_of_granted_priority_alone(desk):
     order = desk.order
-    small = desk.submit("small", remaining_steps=0)
-    large = desk.submit("large", tokens=20_000, remaining_steps=2000)
+    small, large = desk.submit("small", remaining_steps=0), desk.submit("large", tokens=20_000, remaining_steps=2000)
     granted = desk.submit("granted", remaining_steps=0, priority=2)
-    assert order.engine_priority(small) == 0
-    assert order.engine_priority(large) == 7
-    assert order.engine_priority(granted) == -2
+    assert order.engine_priority(small) == order.engine_priority(large) == USUAL
+    assert order.engine_priority(granted) == USUAL - 2
+
+
+@pytest.mark.parametrize("tokens_per_s", [1_000.0, 100_000.0])
+def test_the_engine_is_told_of_a_few_buckets_around_what_is_usual_here(desk, tokens_per_s):
+    desk.programs.table.rates.prefill_tokens_per_s = tokens_per_s
+    for number in range(5):
+        desk.submit(f"usual {number}", tokens=2000, remaining_steps=8)
+    desk.poll(5)
+    told = [
+        desk.order.engine_priority(desk.submit(f"{calls} calls", tokens=2000, remaining_steps=calls - 1))
+        for calls in (3, 9, 27, 81)
+    ]
+    assert told == [2, 4, 5, 7]
+
+
+def test_a_program_of_which_nothing_can_be_said_goes_first_in_the_engine(desk):
+    desk.submit("known", remaining_steps=5)
+    desk.poll(1)
+    assert desk.order.engine_priority(desk.submit("stranger")) == 0
 
 
 def test_the_engine_is_told_nothing_without_programs():

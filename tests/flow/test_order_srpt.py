@@ -36,3 +36,12 @@ def test_without_programs_first_come_first_served():
     desk.submit("long", remaining_steps=20)
     desk.submit("short", remaining_steps=0)
     assert desk.poll(2) == ["long", "short"]
+
+
+def test_a_graph_that_is_declared_while_its_first_step_waits_counts_at_once():
+    desk = ProgramDesk(Srpt())
+    desk.submit("known", remaining_steps=3)
+    desk.submit("told", step="a", remaining_steps=9)
+    assert desk.peek() == ["known", "told"]
+    desk.declare("told", {"name": "a", "output_tokens": 10})
+    assert desk.poll(2) == ["told", "known"]

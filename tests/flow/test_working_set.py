@@ -344,6 +344,65 @@ def test_contexts_stay_within_the_memory_and_nobody_waits_for_ever(acts, replica
     assert not any(member.open or member.held for member in door.admission._members.values())
 
 
+class Forgetful(WorkingSet):
+    """Looks at all places again whenever somebody asks."""
+
+    def enter(self, waiting, replicas, now):
+        self.forget()
+        return super().enter(waiting, replicas, now)
+
+    def release(self, held, memories, now):
+        self.forget()
+        return super().release(held, memories, now)
+
+    def forget(self) -> None:
+        for _, place in self._places.by_replica():
+            place.offer = None
+        for wait in self._waits.values():
+            wait.context.refused = None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 9),
+            st.integers(0, 2),
+            st.integers(1, 9),
+            st.sampled_from(["call", "call", "call", "end", "go", "rate"]),
+            st.sampled_from([0.0, 0.01, 0.1, 0.3, 5.0]),
+        ),
+        min_size=20,
+        max_size=60,
+    ),
+    st.sampled_from([[3500], [3500, 3500], [3000, 4000, 5000]]),
+    st.sampled_from([300.0, 10_000.0]),
+)
+def test_what_is_remembered_of_places_is_what_looking_again_would_find(acts, capacities, rate):
+    doors = Door(*capacities, rate=rate), Door(*capacities, rate=rate)
+    doors[1].admission = Forgetful()
+    turns: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for program, head, size, act, pause_s in acts:
+        if act == "call":
+            own = turns[program]
+            own.append((f"{program}.{len(own)}", size) if own else (f"head {head}", size))
+        seen = []
+        for door in doors:
+            door.now += pause_s
+            if act == "call":
+                door.submit(f"p{program}", *turns[program])
+            elif act == "end" and door.running:
+                door.end(list(door.running)[size % len(door.running)], completion_tokens=100 * size)
+            elif act == "go" and door.held:
+                door.leave(door.held[size % len(door.held)])
+            elif act == "rate":
+                first = door.replicas[0]
+                door.replicas[0] = first._replace(prefill_tokens_per_s=rate * size)
+            door.poll()
+            held = [each.request.session_id for each in door.held]
+            seen.append((held, [(each.request.session_id, name, each.pinned) for each, name in door.running.items()]))
+        assert seen[0] == seen[1]
+
+
 @given(actions)
 def test_nobody_is_held_while_memory_is_free(acts):
     door = Door(4_000_000, 4_000_000, rate=1.0)

@@ -213,7 +213,7 @@ def fleets(draw: st.DrawFn) -> ClusterConfig:
 rules = st.sampled_from([Always, lambda: MinUncached(60)])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(workloads(), fleets(), rules)
 def test_every_call_is_served_once_and_work_is_conserved(
     programs: list[Program], config: ClusterConfig, rule: Callable[[], Rule]
@@ -238,7 +238,7 @@ def test_every_call_is_served_once_and_work_is_conserved(
         assert (replica.engine.kv_usage, replica.engine.kept, replica.engine.requests) == (0.0, 0, {})
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(workloads(), fleets(), rules)
 def test_equal_seeds_give_equal_bytes(programs: list[Program], config: ClusterConfig, rule: Callable[[], Rule]) -> None:
     rows = [json.dumps(measure(serve(programs, config, rule), config.engine.step_time)) for _ in range(2)]
@@ -257,7 +257,7 @@ def in_turn(number: int) -> Router:
     return Router(profiles, seed=number, disaggregation=Disaggregation(Always(), profiles["prefill"]))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(workloads(), fleets())
 def test_sleeping_through_decode_steps_changes_nothing(programs: list[Program], config: ClusterConfig) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_world import drain, names, request, small_engine
 
-from sim.engine import BlocksStored, Engine, KvLoadFailurePolicy, Request, Status, TransferModel
+from sim.engine import BlocksStored, Engine, KvLoadFailurePolicy, Policy, Request, Status, TransferModel
 
 
 def remote(name: str, prompt: range, output: range = range(1), tokens: int | None = None) -> Request:
@@ -113,6 +113,34 @@ def test_joins_before_those_that_wait_for_blocks() -> None:
     finished = [name for step in drain(engine) for name in names(step.finished)]
 
     assert finished == ["runs", "fetches", "waits"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "joined"), [(Policy.FCFS, ["old", "new"]), (Policy.PRIORITY, ["new", "old"])], ids=str
+)
+def test_those_that_have_fetched_join_in_the_order_of_the_policy(policy: Policy, joined: list[str]) -> None:
+    engine = small_engine(policy=policy)
+    for name, priority in (("old", 2), ("new", 1)):
+        one = remote(name, range(8))
+        one.priority = priority
+        engine.submit(one, 0.0)
+        engine.step(0.0)
+    for name in ("new", "old"):
+        engine.kv_arrived(name)
+
+    assert names(engine.step(1.0).admitted) == joined
+
+
+def test_who_begins_anew_after_a_failed_fetch_goes_before_those_that_never_held_blocks() -> None:
+    engine = small_engine(seqs=1, kv_load_failure_policy=KvLoadFailurePolicy.RECOMPUTE)
+    engine.submit(remote("fetches", range(8)), 0.0)
+    engine.step(0.0)
+    for name in ("runs", "waits"):
+        engine.submit(request(name, range(50, 58), range(3)), 0.0)
+    engine.step(0.0)
+    engine.kv_failed("fetches")
+
+    assert [name for step in drain(engine) for name in names(step.finished)] == ["runs", "fetches", "waits"]
 
 
 def test_a_stretch_of_decode_steps_ends_where_fetched_kv_lets_a_request_in() -> None:

@@ -163,7 +163,7 @@ def served(config: EngineConfig, plans: list[Plan], *, stretches: bool) -> World
     return world
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(worlds())
 def test_no_block_and_no_token_is_lost(drawn: tuple[EngineConfig, list[Plan]]) -> None:
     config, plans = drawn
@@ -178,7 +178,7 @@ def test_no_block_and_no_token_is_lost(drawn: tuple[EngineConfig, list[Plan]]) -
         assert one.fetched_tokens + one.cached_tokens <= one.prompt_tokens
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(worlds())
 def test_a_stretch_is_as_many_single_steps(drawn: tuple[EngineConfig, list[Plan]]) -> None:
     config, plans = drawn

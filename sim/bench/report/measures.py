@@ -19,6 +19,8 @@ class Measure:
     scale: float = 1.0
     """From the row's unit to ``unit``."""
     more_is_better: bool = False
+    is_rated: bool = True
+    """One value is better than another."""
     with_interval: bool = False
     """In tables."""
 
@@ -70,12 +72,53 @@ TTFT_P95 = Measure(
     "s",
     "Time to first token: from the moment a client sends a request until its first token is back; p95 over requests.",
 )
+TTFT = Measure(
+    "ttft_mean_s",
+    "TTFT, mean",
+    "ms",
+    "Time to first token, mean over the requests.",
+    scale=1e3,
+)
 TPOT = Measure(
     "tpot_mean_s",
     "TPOT, mean",
     "ms",
     "Time per output token after the first; mean over the requests.",
     scale=1e3,
+)
+TPOT_P50 = Measure("tpot_p50_s", "TPOT, p50", "ms", "Half of the requests took no longer for a token.", scale=1e3)
+TPOT_P99 = Measure("tpot_p99_s", "TPOT, p99", "ms", "99 of 100 requests took no longer for a token.", scale=1e3)
+DISAGGREGATED = Measure(
+    "disaggregated_share",
+    "disaggregated",
+    "%",
+    "Requests whose prompt another replica computed, over all requests.",
+    scale=100,
+    is_rated=False,
+)
+TRANSFER = Measure(
+    "transfer_mean_s",
+    "transfer, mean",
+    "ms",
+    "From when the replica that answers had room for a prompt's KV blocks until it had them; mean over the requests "
+    "that fetched some.",
+    scale=1e3,
+)
+PREFILL_UTILISATION = Measure(
+    "prefill_utilisation",
+    "prefill busy",
+    "%",
+    "Share of the time for which prefill replicas were busy.",
+    scale=100,
+    is_rated=False,
+)
+DECODE_UTILISATION = Measure(
+    "decode_utilisation",
+    "decode busy",
+    "%",
+    "Share of the time for which decode replicas were busy.",
+    scale=100,
+    is_rated=False,
 )
 HIT_RATE = Measure(
     "prefix_hit_rate",
@@ -132,6 +175,12 @@ TABLE = (
     COMPLETION_P95,
     TTFT_P95,
     TPOT,
+    TPOT_P50,
+    TPOT_P99,
+    DISAGGREGATED,
+    TRANSFER,
+    PREFILL_UTILISATION,
+    DECODE_UTILISATION,
     HIT_RATE,
     RECOMPUTED,
     IMBALANCE,

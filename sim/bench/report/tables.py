@@ -72,7 +72,7 @@ def _column(summary: Summary, workload: str, load: Load, measure: Measure, polic
 
 def _best_text(rivals: Sequence[float], measure: Measure) -> str | None:
     """As it is written, so that what reads the same is marked the same. None when all do."""
-    if len({measure.text(value) for value in rivals}) < 2:
+    if not measure.is_rated or len({measure.text(value) for value in rivals}) < 2:
         return None
     return measure.text(max(rivals) if measure.more_is_better else min(rivals))
 
