@@ -7,7 +7,7 @@ only at places that have changed. What is remembered is what looking would find,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -27,6 +27,8 @@ class Where(Enum):
 class Places:
     """All replicas' memory."""
 
+    dropped: Callable[[Member], None]
+    """Told of a program one of whose contexts is wanted nowhere any more."""
     coming: int = 0
     """Contexts that were let in and may go anywhere."""
     coming_tokens: float = 0.0
@@ -127,6 +129,7 @@ class Places:
         context.program.contexts.pop(context, None)
         if context.replica:
             self._take(context)
+        self.dropped(context.program)
 
     def abandon(self, context: Context) -> None:
         """Nobody will go on from it, but the replica's cache holds it until it is the oldest."""

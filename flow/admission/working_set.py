@@ -50,7 +50,7 @@ class WorkingSet:
         if longest_hold_s <= 0:
             raise ValueError(f"longest_hold_s must be above 0, not {longest_hold_s}")
         self._longest_hold_s = longest_hold_s
-        self._places = Places()
+        self._places = Places(self._forget_if_gone)
         self._members: dict[ProgramKey, Member] = {}
         self._open: dict[Ticket, Context] = {}
         self._waits: dict[Ticket, Wait] = {}
@@ -152,12 +152,12 @@ class WorkingSet:
         )
         if where is Where.NOWHERE and held_s < 2.0 * self._longest_hold_s:
             return False
+        context.program.open += 1
         if isinstance(where, str):
             self._places.put(context, where, now)
             waiting.pinned = where
         else:
             self._places.expect(context)
-        context.program.open += 1
         self._open[waiting.ticket] = context
         return True
 
@@ -179,13 +179,15 @@ class WorkingSet:
         self._forget_if_gone(context.program)
 
     def _forget_if_gone(self, member: Member) -> None:
-        if not member.contexts and not member.open and not member.held:
-            self._members.pop(member.key, None)
+        is_gone = not member.contexts and not member.open and not member.held
+        # What is useless may be dropped after its program was forgotten and came again.
+        if is_gone and self._members.get(member.key) is member:
+            del self._members[member.key]
 
 
 def _that_may_serve(waiting: Waiting, replicas: Sequence[ReplicaMemory]) -> list[ReplicaMemory]:
     request, base = waiting.request, waiting.model.base
-    allowed = [each for each in replicas if not each.model or each.model == base]
+    allowed = [each for each in replicas if each.model in ("", base)]
     if request.subset is None and not request.excluded:
         return allowed
     subset = {each.name for each in allowed} if request.subset is None else request.subset

@@ -19,7 +19,7 @@ class PredictedCost:
     name = "predicted-cost"
     splits = True
 
-    def __init__(self, stall_weight: float = 0.1, max_stall_s: float = 0.15, max_detour_s: float = 30.0) -> None:
+    def __init__(self, stall_weight: float = 0.1, max_stall_s: float = 0.15, max_detour_s: float = 60.0) -> None:
         self._stall_weight = stall_weight
         self._max_stall_s = max_stall_s
         self._max_detour_s = max_detour_s

@@ -11,6 +11,8 @@ only those with room could be chosen, siblings were torn from their prefix and p
 
 from __future__ import annotations
 
+import numpy as np
+
 from router.core.flow import Mask, Waiting
 from router.core.view import Candidates, View
 
@@ -28,8 +30,6 @@ class StepBudget:
         queued_tokens = view.queued_prefill_tokens
         uncached_tokens = waiting.request.prompt_tokens - candidates.cached_tokens
         fits = view.kv_usage * view.capacity_tokens + queued_tokens + uncached_tokens <= view.capacity_tokens
-        room: Mask = fits & (queued_tokens < self._budget_tokens)
-        if not room.any():
-            room = view.queued_requests + view.running_requests == 0
-        room.fill(room.any())
-        return room
+        has_room = np.count_nonzero(fits & (queued_tokens < self._budget_tokens)) > 0
+        is_idle = not has_room and (view.queued_requests + view.running_requests == 0).any()
+        return np.full(len(candidates), has_room or is_idle)

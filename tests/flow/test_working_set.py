@@ -283,6 +283,25 @@ def test_nothing_is_left_of_a_held_request_that_is_withdrawn():
     assert (door.admission.next_wakeup(), len(door.admission._members)) == (None, 0)
 
 
+def test_a_program_whose_context_gave_way_is_forgotten():
+    door = Door(6000)
+    for name in "abc":
+        door.end(door.submit(name, (name, 16)))
+    assert [key[1] for key in door.admission._members] == ["c"]
+
+
+def test_a_program_that_came_again_is_known_though_what_it_left_before_gives_way():
+    door = Door(12_000)
+    door.end(door.submit("z", ("z", 1)))
+    door.end(door.submit("a", ("a", 16), final=True))
+    again = door.submit("a", ("b", 16))
+    assert len(door.admission._places.at("r0").resting) == 2
+    door.submit("c", ("c", 16))
+    assert not door.admission._places.at("r0").resting
+    door.end(again)
+    assert [each.key[1] for each in door.admission._members.values() if each.contexts] == ["a", "c"]
+
+
 def test_it_tells_who_is_in_for_metrics():
     """Two branches of one program and a call of another, of 8, 8 and 4 stretches with 4 in common, and answers."""
     door = Door(100_000)
@@ -320,7 +339,7 @@ def test_contexts_stay_within_the_memory_and_nobody_waits_for_ever(acts, replica
         if act == "call":
             own = turns[program]
             own.append((f"{program}.{len(own)}", size) if own else (f"head {head}", size))
-            door.submit(f"p{program}", *own)
+            door.submit(f"p{program}", *own, final=size == 1)
         elif act == "end" and door.running:
             door.end(list(door.running)[size % len(door.running)])
         elif act == "go" and door.held:
@@ -332,6 +351,9 @@ def test_contexts_stay_within_the_memory_and_nobody_waits_for_ever(acts, replica
             place = door.admission._places.at(each.name)
             assert place.tokens == wanted_tokens(door, each.name)
             assert place.tokens <= each.capacity_tokens or place.open <= 1
+        members = set(door.admission._members.values())
+        assert all(member.contexts or member.open or member.held for member in members)
+        assert {context.program for context in door.admission._open.values()} <= members
     for _ in range(1000):
         if not (door.held or door.running):
             break
