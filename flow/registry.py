@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 from flow.admission.thunder_agent import ThunderAgent
@@ -27,6 +25,7 @@ from flow.orders.wspt import Wspt
 from flow.parameters import ParameterError, check_parameters, takes
 from router.core.disaggregation.rule import Rule
 from router.core.flow import Admission, Fcfs, Gate, Order
+from router.core.plugins import PluginError, find
 
 NONE = "none"
 
@@ -49,8 +48,6 @@ RULES: dict[str, Callable[..., Rule]] = {
     "predicted-cost": PredictedCost,
 }
 
-ENTRY_POINTS = "weft.orders"
-
 
 class UnknownPartError(ValueError):
     """No part has that name, or it cannot be made with those parameters."""
@@ -61,8 +58,10 @@ def make_order(name: str, parameters: Mapping[str, Any], tenant_weights: Mapping
 
     ``tenant_weights`` goes to an order that has a parameter of that name; for any other it must be empty.
     """
-    shipped = ORDERS.get(name)
-    factory = shipped or _find(name)
+    try:
+        factory = find("order", name, ORDERS)
+    except PluginError as error:
+        raise UnknownPartError(str(error)) from error
     given = dict(parameters)
     if tenant_weights:
         if not takes(factory, "tenant_weights"):
@@ -71,7 +70,7 @@ def make_order(name: str, parameters: Mapping[str, Any], tenant_weights: Mapping
     made: Order = _construct("order", name, factory, given)
     if not isinstance(getattr(made, "name", None), str) or not callable(getattr(made, "rank", None)):
         raise UnknownPartError(f"order {name!r} needs `name` and `rank(waiting, now)`")
-    return made if shipped else Guarded(made)
+    return made if name in ORDERS else Guarded(made)
 
 
 def make_gate(name: str, parameters: Mapping[str, Any]) -> Gate | None:
@@ -112,19 +111,3 @@ def _construct(kind: str, name: str, factory: Callable[..., Any], parameters: Ma
         raise UnknownPartError(f"{kind} {name!r} has {error}") from error
     except (TypeError, ValueError) as error:
         raise UnknownPartError(f"{kind} {name!r} does not take these parameters: {error}") from error
-
-
-def _find(name: str) -> Callable[..., Any]:
-    points = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
-    module, colon, attribute = name.partition(":")
-    if not points and not colon:
-        allowed = ", ".join(sorted(ORDERS))
-        raise UnknownPartError(f"no order {name!r}: use one of {allowed}, an entry point or module:Class")
-    try:
-        found = points[0].load() if points else getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownPartError(f"cannot load order {name!r}: {error}") from error
-    if not callable(found):
-        raise UnknownPartError(f"cannot load order {name!r}: it cannot be called")
-    loaded: Callable[..., Any] = found
-    return loaded

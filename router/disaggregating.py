@@ -8,10 +8,7 @@ from flow.registry import UnknownPartError, make_rule
 from router.config import ConfigError, WeftConfig
 from router.core.disaggregation.settings import Disaggregation
 from router.core.scheduler import Profile
-from router.engine.kv_transfer.connector import CONNECTORS, make_connector
-
-_NEVER_ALONE = frozenset(name for name in CONNECTORS if not make_connector(name).aggregates)
-"""With these, a decode replica refuses a request that has no prefill leg."""
+from router.engine.kv_transfer.connector import make_connector
 
 
 def make_disaggregation(config: WeftConfig, profiles: Mapping[str, Profile]) -> Disaggregation | None:
@@ -22,7 +19,8 @@ def make_disaggregation(config: WeftConfig, profiles: Mapping[str, Profile]) -> 
         return None
     if section.profile not in profiles:
         raise ConfigError(f"{key}.profile: no profile {section.profile!r}; there are {', '.join(sorted(profiles))}")
-    if section.connector in _NEVER_ALONE and section.rule.name != "always":
+    aggregates = make_connector(section.connector).aggregates
+    if not aggregates and section.rule.name != "always":
         raise ConfigError(f"{key}.rule: the decode replicas of {section.connector} compute no prompts: use always")
     try:
         rule = make_rule(section.rule.name, section.rule.parameters)
@@ -32,6 +30,7 @@ def make_disaggregation(config: WeftConfig, profiles: Mapping[str, Profile]) -> 
         rule=rule,
         profile=profiles[section.profile],
         among_equals=section.among_equals,
+        aggregates=aggregates,
         max_prefills=section.max_prefills,
         bytes_per_token=section.kv_bytes_per_token,
         labels=section.labels,

@@ -37,7 +37,7 @@ def _bandwidths(pairing: Pairing) -> Metric:
     text = "KV transfers between replicas, learned"
     family = GaugeMetricFamily("weft_pd_transfer_bytes_per_second", text, labels=["distance"])
     for distance in Distance:
-        learned = pairing.transfers.bandwidth_bytes_per_s(distance)
+        learned = pairing.planner.transfers.bandwidth_bytes_per_s(distance)
         if learned is not None:
             family.add_metric([distance.name.lower()], learned)
     return family

@@ -83,11 +83,16 @@ class Dispatcher:
 
     def prefill_elsewhere(self, ticket: Ticket) -> bool:
         """After a prefill leg that failed. False: the replica of the ticket's decision computes the prompt itself."""
-        return self._router.prefill_elsewhere(ticket, self._clock())
+        found = self._router.prefill_elsewhere(ticket, self._clock())
+        if self._waiters:
+            self._poll_within(0.0)
+        return found
 
     def serve_whole(self, ticket: Ticket) -> None:
         """The replica of the ticket's decision computes the prompt itself after all."""
         self._router.serve_whole(ticket, self._clock())
+        if self._waiters:
+            self._poll_within(0.0)
 
     def response_ended(self, ticket: Ticket, outcome: Outcome, usage: Usage | None = None) -> None:
         """To be called exactly once for each ticket."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from router.core.types import Prompt, Request
-from router.engine.api import ApiRequest, Body, read_body
+from router.engine.api import ApiRequest, Body, read_body, says_transfer
 from router.engine.prompts.maker import PromptMaker
 from router.hints.reader import HintReader
 from router.hints.settings import IdentitySettings
@@ -92,7 +92,7 @@ def _request(headers: Named, api: ApiRequest | None = None) -> Request:
         request.streams = api.stream
         request.cache_salt = api.cache_salt
         request.says_priority = api.body.priority is not msgspec.UNSET
-        request.says_transfer = bytes(api.body.kv_transfer_params) not in (b"", b"null")
+        request.says_transfer = says_transfer(api.body)
     return request
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
+from router.core.plugins import PluginError, find
 from router.core.scheduler import Scorer
 from scorers.added_cost import AddedCost
 from scorers.guarded import Guarded
@@ -58,8 +57,6 @@ SHIPPED: dict[str, type[Any]] = {
     )
 }
 
-ENTRY_POINTS = "weft.scorers"
-
 
 class UnknownScorerError(ValueError):
     """No scorer has that name, or it cannot be made with those parameters."""
@@ -67,9 +64,12 @@ class UnknownScorerError(ValueError):
 
 def make_scorer(name: str, parameters: Mapping[str, Any]) -> Scorer:
     """A scorer by name. Raises UnknownScorerError with what is allowed."""
-    shipped = SHIPPED.get(name)
-    made: Scorer = _construct(name, shipped or _find(name), parameters)
-    return made if shipped else Guarded(made)
+    try:
+        found = find("scorer", name, SHIPPED)
+    except PluginError as error:
+        raise UnknownScorerError(str(error)) from error
+    made: Scorer = _construct(name, found, parameters)
+    return made if name in SHIPPED else Guarded(made)
 
 
 def _construct(name: str, found: Any, parameters: Mapping[str, Any]) -> Any:
@@ -80,17 +80,3 @@ def _construct(name: str, found: Any, parameters: Mapping[str, Any]) -> Any:
     if not isinstance(getattr(made, "name", None), str) or not callable(getattr(made, "score", None)):
         raise UnknownScorerError(f"scorer {name!r} needs `name` and `score(request, candidates, view)`")
     return made
-
-
-def _find(name: str) -> Any:
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name == name:
-            return point.load()
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        allowed = ", ".join(sorted(SHIPPED))
-        raise UnknownScorerError(f"no scorer {name!r}: use one of {allowed}, an entry point or module:Class")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownScorerError(f"cannot load scorer {name!r}: {error}") from error

@@ -6,12 +6,15 @@ from itertools import count
 import numpy as np
 import pytest
 
+from flow.disaggregation.min_uncached import MinUncached
+from flow.gates.step_budget import StepBudget
 from flow.orders.critical_path import CriticalPath
 from router.admin.programs import ProgramsApi
+from router.core.disaggregation.settings import Disaggregation
 from router.core.flow import Flow, QueueLimits
 from router.core.programs.tracker import Programs
 from router.core.router import Router, RouterSettings
-from router.core.types import Health, LoadReport, Outcome, ProgramHint, Prompt, ReplicaSpec, Request
+from router.core.types import Health, LoadReport, Outcome, ProgramHint, Prompt, ReplicaSpec, Request, Role
 from router.dispatcher import Dispatcher
 from router.errors import ApiError
 from router.feed import Feed
@@ -329,4 +332,22 @@ async def test_a_graph_that_is_declared_changes_the_places_of_those_who_wait():
     dispatcher.response_ended(running, Outcome.OK)
     await asyncio.gather(*asked)
     assert left == ["told", "known"]
+    dispatcher.close()
+
+
+async def test_a_prompt_that_is_not_computed_elsewhere_after_all_makes_room_for_one_that_is():
+    profiles = make_profiles({})
+    disaggregation = Disaggregation(MinUncached(512), profiles["prefill"])
+    router = Router(profiles, flow=Flow(gate=StepBudget(1.0, 1000)), disaggregation=disaggregation)
+    for name, role in (("p", Role.PREFILL), ("d", Role.DECODE), ("e", Role.DECODE)):
+        router.on_replica(ReplicaSpec(name=name, url=f"http://{name}", models=("m",), role=role), 0.0)
+        router.on_health(name, Health.HEALTHY, 0.0)
+    dispatcher = Dispatcher(router, asyncio.get_running_loop().time)
+    long = [Request(id=str(number), model="m", prompt=Prompt(np.full(1600, number, np.uint32))) for number in range(2)]
+    first = await dispatcher.route(long[0])
+    second = asyncio.ensure_future(dispatcher.route(long[1]))
+    await until(lambda: router.waiting == 1)
+    dispatcher.serve_whole(first)
+    async with asyncio.timeout(5):
+        assert (await second).prefill.decision.replica.name == "p"
     dispatcher.close()

@@ -24,7 +24,7 @@ def cut(chain: Chain | None) -> tuple[Stretches, int]:
     if chain is None or not chain.hashes:
         return (), 0
     size = min(chain.hashes)
-    return chain.hashes[size][STRETCH_BLOCKS - 1 :: STRETCH_BLOCKS].tolist(), size * STRETCH_BLOCKS
+    return tuple(chain.hashes[size][STRETCH_BLOCKS - 1 :: STRETCH_BLOCKS].tolist()), size * STRETCH_BLOCKS
 
 
 @dataclass(slots=True)

@@ -62,6 +62,13 @@ class Fleet:
     def slot(self, name: str) -> int | None:
         return self._slot_of.get(name)
 
+    def at(self, slot: int) -> ReplicaSpec:
+        """The replica in a slot. Raises LookupError when there is none."""
+        spec = self.specs[slot]
+        if spec is None:
+            raise LookupError(f"slot {slot} has no replica")
+        return spec
+
     def put(self, spec: ReplicaSpec) -> int:
         """Adds a replica, or replaces what was known of it; returns its slot. Raises FleetFullError."""
         slot = self._slot_of.get(spec.name)

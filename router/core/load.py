@@ -6,6 +6,8 @@ they only add what Weft cannot know: requests that came from elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,8 +59,10 @@ class Load:
 
     def __init__(self) -> None:
         self.rates: list[PrefillRate] = []
-        self.roomy_rates: list[PrefillRate] = []
+        self._roomy_rates: list[PrefillRate] = []
         """The same, learned only while there was memory for all."""
+        self._compute_rates: dict[int, float] = {}
+        """What these have come to, by slot; only where that is known."""
         self.active_adapters: list[frozenset[str]] = []
         self._use(np.zeros((MEAN_UNCACHED + 1, 0)))
 
@@ -82,10 +86,11 @@ class Load:
         if missing > 0:
             self._use(np.pad(self.table, ((0, 0), (0, missing))))
             self.rates.extend(PrefillRate() for _ in range(missing))
-            self.roomy_rates.extend(PrefillRate() for _ in range(missing))
+            self._roomy_rates.extend(PrefillRate() for _ in range(missing))
             self.active_adapters.extend(frozenset() for _ in range(missing))
         self.table[:, slot] = 0.0
-        self.rates[slot], self.roomy_rates[slot] = PrefillRate(), PrefillRate()
+        self.rates[slot], self._roomy_rates[slot] = PrefillRate(), PrefillRate()
+        self._compute_rates.pop(slot, None)
         self.active_adapters[slot] = frozenset()
         self.set_capacity(slot, capacity_tokens)
         self.prefill_rate[slot] = self.fleet_rate()
@@ -119,7 +124,10 @@ class Load:
         if rate.known:
             self.prefill_rate[slot] = rate.tokens_per_s()
         if self.kv_usage[slot] < _ROOMY:
-            self.roomy_rates[slot].observe(tokens, seconds)
+            roomy = self._roomy_rates[slot]
+            roomy.observe(tokens, seconds)
+            if roomy.known:
+                self._compute_rates[slot] = roomy.tokens_per_s()
 
     def report(self, slot: int, report: LoadReport) -> None:
         self.kv_usage[slot] = report.kv_usage
@@ -131,14 +139,13 @@ class Load:
 
     def fleet_rate(self) -> float:
         """Prefill tokens per second of a usual replica."""
-        return _usual(self.rates)
+        return _usual([rate.tokens_per_s() for rate in self.rates if rate.known])
 
     def compute_rate(self, slot: int) -> float:
         """Prefill tokens per second while there is memory; of a usual replica, while nothing is known of this one."""
-        rate = self.roomy_rates[slot]
-        return rate.tokens_per_s() if rate.known else _usual(self.roomy_rates)
+        known = self._compute_rates.get(slot)
+        return _usual(self._compute_rates.values()) if known is None else known
 
 
-def _usual(rates: list[PrefillRate]) -> float:
-    known = [rate.tokens_per_s() for rate in rates if rate.known]
-    return sum(known) / len(known) if known else PRIOR_TOKENS_PER_S
+def _usual(rates: Collection[float]) -> float:
+    return sum(rates) / len(rates) if rates else PRIOR_TOKENS_PER_S

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from router.core import refusals
 from router.core.disaggregation.pairing import Pairing
+from router.core.disaggregation.plan import Plan
+from router.core.disaggregation.planner import Planner
 from router.core.disaggregation.settings import Disaggregation
 from router.core.fleet import Fleet, ModelRef, Slots
 from router.core.flow import Flow, Order, Prioritising, ReplicaMemory, Waiting
@@ -23,7 +26,7 @@ from router.core.load import Load
 from router.core.prefix import Chain, chain_of, look_up
 from router.core.programs.describe import summarise_step
 from router.core.programs.tracker import Programs
-from router.core.scheduler import Profile
+from router.core.scheduler import Explanation, Profile
 from router.core.types import (
     Decision,
     Health,
@@ -38,7 +41,7 @@ from router.core.types import (
     TicketKind,
     Usage,
 )
-from router.core.view import View
+from router.core.view import Candidates, View
 from router.core.waiting_room import WaitingRoom
 
 _NOTHING_APPLIED = Applied(0, 0, 0, 0, 0, 0, 0)
@@ -111,7 +114,10 @@ class Router:
         self._prioritising = self._flow.order if isinstance(self._flow.order, Prioritising) else None
         self._refused: list[Ticket] = []
         self._in_flight = InFlight(self.load)
-        self.pairing = None if disaggregation is None else self._make_pairing(disaggregation)
+        self._planner: Planner | None = None
+        self.pairing: Pairing | None = None
+        if disaggregation is not None:
+            self._disaggregate(disaggregation)
 
     def submit(self, request: Request, now: float) -> Ticket:
         """Takes a request in; a ``poll`` says what becomes of it."""
@@ -120,9 +126,9 @@ class Router:
         self.stats.submitted += 1
         model = self.fleet.resolve(request.model)
         if model is None:
-            return self._refused_at_once(ticket, self._unknown_model(request))
-        if request.says_transfer and self.fleet.has_roles(model.base):
-            return self._refused_at_once(ticket, _own_transfer())
+            return self._refused_at_once(ticket, self._unknown_model(request.model))
+        if request.says_transfer and self._hands_over(model.base):
+            return self._refused_at_once(ticket, refusals.own_transfer())
         chain = None
         if request.prompt is not None:
             chain = chain_of(request.prompt, model, request.cache_salt, self.fleet)
@@ -162,13 +168,15 @@ class Router:
         what goes on from it, among those that have no prompt to compute and answer ``most_running`` requests at most.
         It weighs on that replica until `on_response_end`; programs, queue and counters hear nothing of it. None:
         something waits, or there is no such replica."""
+        if self._planner is not None and not self._planner.aggregates(waiting.model.base):
+            return None
         request, profile = waiting.request, self._profile(waiting.request)
         slots = self._eligible(waiting, profile)
         view = View(self.load, slots, now)
         idle = (view.queued_requests == 0) & (view.running_requests <= most_running)
         if self.waiting or not idle.any():
             return None
-        candidates = look_up(waiting.chain, slots, self.fleet, self.index)
+        candidates = self._look_up(waiting.chain, slots)
         if self._flow.gate is not None:
             idle &= self._flow.gate.room(waiting, candidates, view)
             if not idle.any():
@@ -179,7 +187,7 @@ class Router:
         profile.dispatched(request, candidates, position, now)
         slot, cached_tokens = int(candidates.slots[position]), int(candidates.cached_tokens[position])
         priority = None if self._prioritising is None else LOWEST_PRIORITY
-        decision = Decision(self._spec(slot), cached_tokens, priority=priority)
+        decision = Decision(self.fleet.at(slot), cached_tokens, priority=priority)
         ticket = Ticket(request, now, decision, dispatched_s=now, kind=TicketKind.WARM_UP)
         uncached_tokens = max(request.prompt_tokens - cached_tokens, 0)
         self._in_flight.dispatch(ticket, slot, uncached_tokens, now, learns=request.streams)
@@ -296,9 +304,9 @@ class Router:
         profile = self._profile(request)
         slots = self._eligible(waiting, profile)
         if len(slots) == 0:
-            self._refuse(ticket, self._no_replica(waiting.model))
+            self._refuse(ticket, refusals.no_replica(waiting.model, self.settings.retry_after_s))
             return True
-        candidates = look_up(waiting.chain, slots, self.fleet, self.index)
+        candidates = self._look_up(waiting.chain, slots)
         view = View(self.load, slots, now)
         if self._flow.gate is not None:
             room = self._flow.gate.room(waiting, candidates, view)
@@ -307,36 +315,46 @@ class Router:
             if not room.all():
                 candidates = candidates.among(room)
                 view = View(self.load, candidates.slots, now)
-        prospect = None if self.pairing is None else self.pairing.prospect(waiting, now)
-        if prospect is not None and self.pairing is not None:
-            view.elsewhere_tokens = self.pairing.elsewhere_tokens(waiting, prospect, candidates)
+        planner = self._planner_for(waiting)
+        prospect = None if planner is None else planner.foresee(waiting, candidates, view, now)
         position, explanation, runners_up = profile.choose(request, candidates, view, self._random)
         slot = int(candidates.slots[position])
-        spec, cached_tokens = self._spec(slot), int(candidates.cached_tokens[position])
-        plan = None if self.pairing is None else self.pairing.plan(waiting, prospect, slot, cached_tokens, now)
+        spec, cached_tokens = self.fleet.at(slot), int(candidates.cached_tokens[position])
+        plan = None if planner is None else planner.plan(waiting, prospect, slot, cached_tokens, now)
         if plan is not None and plan.must_wait:
             waiting.awaits_prefill = True
             return False
         profile.dispatched(request, candidates, position, now)
         priority = None if self._prioritising is None else self._prioritising.engine_priority(waiting)
         if explanation is not None:
-            queue = self._explain_wait(waiting, priority, now)
-            program = None if waiting.step is None else summarise_step(waiting.step)
-            disaggregation = None if plan is None else plan.explain()
-            explanation = replace(explanation, queue=queue, program=program, disaggregation=disaggregation)
-        fallbacks = tuple(self._spec(int(candidates.slots[each])) for each in runners_up)
+            explanation = self._completed(explanation, waiting, plan, priority, now)
+        fallbacks = tuple([self.fleet.at(int(candidates.slots[each])) for each in runners_up])
         ticket.decision = Decision(spec, cached_tokens, explanation, priority, fallbacks)
         ticket.dispatched_s = now
         if plan is not None and self.pairing is not None:
-            self.pairing.carry_out(plan, waiting, slot, now)
+            self.pairing.carry_out(plan, waiting, now)
+        self._weigh(waiting, slot, cached_tokens, now)
+        self._count_dispatch(ticket, cached_tokens)
+        return True
+
+    def _weigh(self, waiting: Waiting, slot: int, cached_tokens: int, now: float) -> None:
+        """On the replica that answers. A prompt that another one computes it holds later, and does not compute."""
+        ticket, request = waiting.ticket, waiting.request
         if ticket.prefill is None:
             uncached_tokens = max(request.prompt_tokens - cached_tokens, 0)
             self._in_flight.dispatch(ticket, slot, uncached_tokens, now, learns=request.streams)
             self._expect(waiting.chain, slot, now)
         else:
             self._in_flight.dispatch(ticket, slot, 0, now, learns=False)
-        self._count_dispatch(ticket, cached_tokens)
-        return True
+
+    def _completed(
+        self, why: Explanation, waiting: Waiting, plan: Plan | None, priority: int | None, now: float
+    ) -> Explanation:
+        """With what the profile does not know."""
+        queue = self._explain_wait(waiting, priority, now)
+        program = None if waiting.step is None else summarise_step(waiting.step)
+        disaggregation = None if plan is None else plan.explain()
+        return replace(why, queue=queue, program=program, disaggregation=disaggregation)
 
     def _explain_wait(self, waiting: Waiting, priority: int | None, now: float) -> dict[str, object]:
         """Who found room at once was never ranked."""
@@ -367,9 +385,9 @@ class Router:
         if ticket.kind is TicketKind.PREFILL:
             self._prefill_ended(ticket, usage, outcome, now)
             return
-        if self.pairing is not None:
-            self.pairing.ended(ticket, usage, outcome, now)
         if ticket.kind is TicketKind.REQUEST:
+            if self.pairing is not None:
+                self.pairing.ended(ticket, usage, outcome, now)
             self.room.ended(ticket, usage, outcome, now)
         self._profile(ticket.request).ended(ticket, usage, now)
 
@@ -384,9 +402,12 @@ class Router:
         pinned = slots[slots == self.fleet.slot(waiting.pinned)]
         return pinned if len(pinned) else slots
 
+    def _look_up(self, chain: Chain | None, slots: Slots) -> Candidates:
+        return look_up(chain, slots, self.fleet, self.index)
+
     def _best_cached_tokens(self, waiting: Waiting) -> int:
         slots = self._eligible(waiting, self._profile(waiting.request))
-        return int(look_up(waiting.chain, slots, self.fleet, self.index).cached_tokens.max()) if len(slots) else 0
+        return int(self._look_up(waiting.chain, slots).cached_tokens.max()) if len(slots) else 0
 
     def _memories(self) -> list[ReplicaMemory]:
         """Of the healthy replicas that hold programs' contexts, for an admission."""
@@ -395,7 +416,7 @@ class Router:
         columns = (slots, load.capacity_tokens[slots], load.kv_usage[slots], load.prefill_rate[slots])
         memories = []
         for slot, capacity_tokens, usage, rate in zip(*(column.tolist() for column in columns), strict=True):
-            spec = self._spec(slot)
+            spec = fleet.at(slot)
             memories.append(ReplicaMemory(spec.name, capacity_tokens, usage * capacity_tokens, rate, spec.base_model))
         return memories
 
@@ -409,9 +430,24 @@ class Router:
         ticket.refusal = refusal
         self.stats.refused[refusal.reason] += 1
 
+    def _unknown_model(self, name: str) -> Refusal:
+        served = self.fleet.model_names()
+        if not served:
+            return refusals.no_replica(ModelRef(name), self.settings.retry_after_s)
+        return refusals.unknown_model(name, served)
+
+    def _planner_for(self, waiting: Waiting) -> Planner | None:
+        """None: the request has one leg in any case."""
+        planner = self._planner
+        return planner if planner is not None and planner.splits(waiting) else None
+
+    def _hands_over(self, base: str) -> bool:
+        """Whether replicas of a base model fetch KV blocks from each other."""
+        return self.fleet.has_roles(base) or (self._planner is not None and self._planner.divides(base))
+
     def _expect(self, chain: Chain | None, slot: int, now: float) -> None:
         """The replica will hold this prompt in a moment: siblings should know now."""
-        spec = self._spec(slot)
+        spec = self.fleet.at(slot)
         hashes = None if chain is None else chain.hashes.get(spec.block_size_tokens)
         if chain is None or hashes is None or len(hashes) == 0:
             return
@@ -420,38 +456,7 @@ class Router:
         else:
             self.index.remember(slot, hashes, spec.capacity_blocks or self.settings.unknown_capacity_blocks)
 
-    def _make_pairing(self, disaggregation: Disaggregation) -> Pairing:
-        return Pairing(
-            disaggregation,
-            self.fleet,
-            self.load,
-            self._in_flight,
-            self._flow.gate,
-            self._random,
-            lambda chain, slots: look_up(chain, slots, self.fleet, self.index),
-            self._expect,
-        )
-
-    def _spec(self, slot: int) -> ReplicaSpec:
-        spec = self.fleet.specs[slot]
-        if spec is None:
-            raise LookupError(f"slot {slot} has no replica")
-        return spec
-
-    def _unknown_model(self, request: Request) -> Refusal:
-        names = self.fleet.model_names()
-        if not names:
-            return self._no_replica(ModelRef(request.model))
-        served = ", ".join(sorted(names))
-        asked = f"The model `{request.model}` does not exist" if request.model else "The request names no model"
-        return Refusal(RefusalReason.UNKNOWN_MODEL, f"{asked}; this router serves: {served}.")
-
-    def _no_replica(self, model: ModelRef) -> Refusal:
-        message = f"No healthy replica serves `{model.lora or model.base}` at the moment; retry shortly."
-        return Refusal(RefusalReason.NO_REPLICA, message, self.settings.retry_after_s)
-
-
-def _own_transfer() -> Refusal:
-    """Such parameters may name blocks of somebody else's, and incomplete ones make a vLLM engine hang or die."""
-    message = "`kv_transfer_params` is for the router to say: prompts of this model are handed from replica to replica."
-    return Refusal(RefusalReason.OWN_TRANSFER, message)
+    def _disaggregate(self, settings: Disaggregation) -> None:
+        fleet, load = self.fleet, self.load
+        self._planner = Planner(settings, fleet, load, self._flow.gate, self._random, self._look_up)
+        self.pairing = Pairing(settings, self._planner, fleet, load, self._in_flight, self._expect)

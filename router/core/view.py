@@ -79,17 +79,14 @@ class View:
 
     __slots__ = ("_load", "_slots", "_table", "elsewhere_tokens", "leg", "now", "transfer_s")
 
-    def __init__(
-        self, load: Load, slots: Slots, now: float, leg: Leg = Leg.ANSWER, transfer_s: Column | None = None
-    ) -> None:
-        """``transfer_s``: of a prefill leg, how long the prompt's KV blocks take from there to the replica that
-        answers."""
+    def __init__(self, load: Load, slots: Slots, now: float, leg: Leg = Leg.ANSWER) -> None:
         self._load = load
         self._slots = slots
         self._table = load.table.take(slots, axis=1)
         self.now = now
         self.leg = leg
-        self.transfer_s = transfer_s
+        self.transfer_s: Column | None = None
+        """Of a prefill leg, how long the prompt's KV blocks take from there to the replica that answers."""
         self.elsewhere_tokens: Column | None = None
         """What it costs to compute the prompt on another replica and to fetch what the candidate lacks, in tokens to
         compute. None: that is not to be had."""

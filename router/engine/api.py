@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from router.engine.kv_transfer.own import names_blocks
 from router.errors import ApiError
 
 MAX_USER_CHARS = 256
@@ -68,6 +69,8 @@ class Body(msgspec.Struct, gc=False):
 
     kv_transfer_params: msgspec.Raw = _ABSENT
     """vLLM's own: where KV blocks are that another replica computed."""
+    sampling_params: msgspec.Raw = _ABSENT
+    """vLLM's own, of requests in tokens."""
 
     messages: msgspec.Raw = _ABSENT
     prompt: msgspec.Raw = _ABSENT
@@ -93,9 +96,13 @@ class Body(msgspec.Struct, gc=False):
 
 
 _LIGHT_FIELDS = tuple(
-    name for name, default in zip(Body.__struct_fields__, Body.__struct_defaults__, strict=True) if default is None
+    name
+    for name, default in zip(Body.__struct_fields__, Body.__struct_defaults__, strict=True)
+    if default is None or default is msgspec.UNSET
 )
 _DECODER = msgspec.json.Decoder(Body)
+_MAY_NAME_BLOCKS = ("kv_transfer_params", "vllm_xargs", "sampling_params")
+_TRUTH = msgspec.Raw(b"true")
 
 
 class ApiRequest(msgspec.Struct, gc=False, frozen=True):
@@ -137,6 +144,15 @@ def read_body(path: str, body: bytes) -> ApiRequest:
     )
 
 
+def says_transfer(body: Body) -> bool:
+    """Whether it tells the engine where KV blocks are, or might: what cannot be read is not trusted."""
+    raws = [getattr(body, name) for name in _MAY_NAME_BLOCKS]
+    try:
+        return any(raws) and names_blocks(*(json.loads(bytes(raw)) if raw else None for raw in raws))
+    except (ValueError, RecursionError):
+        return True
+
+
 def present(raw: msgspec.Raw) -> bool:
     """Whether a raw field was given a value other than null."""
     return bool(raw) and bytes(raw) != b"null"
@@ -171,7 +187,9 @@ def _read_leniently(body: bytes, error: Exception) -> Body:
         _refuse(f"The request body is not valid JSON: {reason}.")
     if not isinstance(parsed, dict):
         _refuse("The request body must be a JSON object.")
-    return Body(**{name: parsed[name] for name in _LIGHT_FIELDS if name in parsed})
+    own = names_blocks(*(parsed.get(name) for name in _MAY_NAME_BLOCKS))
+    light = {name: parsed[name] for name in _LIGHT_FIELDS if name in parsed}
+    return Body(**light, kv_transfer_params=_TRUTH if own else _ABSENT)
 
 
 def _check_shape(kind: ApiKind, fields: Body) -> None:

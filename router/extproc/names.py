@@ -53,12 +53,12 @@ _STRIPPED = frozenset(
         b"x-vllm-priority",
     )
 )
-_OWN_PREFIX = b"x-weft-"
+_OWN_PREFIXES = (b"x-weft-", b"x-program-")
 
 
 def stripped(headers: list[tuple[bytes, bytes]]) -> set[bytes]:
     """Those among a request's headers that a replica must not see."""
-    return {key for key, _ in headers if key in _STRIPPED or key[:7] == _OWN_PREFIX}
+    return {key for key, _ in headers if key in _STRIPPED or key.startswith(_OWN_PREFIXES)}
 
 
 def prefers(value: bytes, preference: bytes) -> bool:

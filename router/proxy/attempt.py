@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from router.core.types import Outcome, Ticket, Usage
+from router.core.types import Outcome, Ticket
 from router.errors import ApiError
 from router.proxy.answer import Answer
 from router.proxy.corrected_answer import CorrectedAnswer
 from router.proxy.deadlines import NEVER
+from router.proxy.ended import Ended, unreachable
 from router.proxy.first_look import Look, Refused, Undecided, look_at
 from router.proxy.handed_over import HandedOver
 from router.proxy.headers import own_lines, upstream_head
@@ -20,20 +20,6 @@ from router.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from router.proxy.server import ClientConnection
-
-
-@dataclass(slots=True, frozen=True)
-class Ended:
-    """How a try ended."""
-
-    outcome: Outcome
-    usage: Usage | None = None
-    error: ApiError | None = None
-    """Set when the client has seen nothing, so that another replica may be asked."""
-    cut_off: bool = False
-    """The answer could not be brought to a clean end: the client's connection must be reset."""
-    whole_might_do: bool = False
-    """Set when what the replica did not take may be the KV blocks, so that it may be asked without."""
 
 
 class _StaleConnectionError(Exception):
@@ -124,14 +110,14 @@ class Attempt:
                 return await self._connect_and_ask()
             except _PriorityRefusedError:
                 if self._handed is not None and self._handed.only_once:
-                    return self._refused_blocks("takes no priorities")
+                    return self._refused_blocks(self._handed, "takes no priorities")
                 self._priority = 0
                 self._asked_again = True
                 return await self._connect_and_ask()
         except TimeoutError:
-            return Ended(Outcome.TIMEOUT, error=_unreachable(504, "did not accept a connection in time"))
+            return Ended(Outcome.TIMEOUT, error=unreachable(504, "did not accept a connection in time"))
         except (OSError, ValueError) as error:
-            return Ended(Outcome.FAILED, error=_unreachable(502, f"cannot be reached ({error})"))
+            return Ended(Outcome.FAILED, error=unreachable(502, f"cannot be reached ({error})"))
         finally:
             self._proxy.deadlines.discard(self)
             self.drop_connection()
@@ -144,7 +130,7 @@ class Attempt:
 
     def give_up(self) -> None:
         """Nothing can come of it any more. To be called only while it waits."""
-        self._finish(Ended(Outcome.REJECTED, error=_unreachable(502, "waits for what will not come")))
+        self._finish(Ended(Outcome.REJECTED, error=unreachable(502, "waits for what will not come")))
 
     def pause(self) -> None:
         """The client does not keep up."""
@@ -190,19 +176,19 @@ class Attempt:
             self.deadline_s = NEVER
             self._over.set_exception(_StaleConnectionError())
         elif self._answer is None:
-            self._gave_no_answer(Ended(Outcome.FAILED, error=_unreachable(502, f"gave no answer ({reason})")))
+            self._gave_no_answer(Ended(Outcome.FAILED, error=unreachable(502, f"gave no answer ({reason})")))
         else:
-            error = _unreachable(502, f"failed in the middle of its answer ({reason})")
+            error = unreachable(502, f"failed in the middle of its answer ({reason})")
             self._break_off(self._answer, Outcome.FAILED, error)
 
     def deadline_passed(self) -> None:
         if self._answer is None:
-            self._gave_no_answer(Ended(Outcome.TIMEOUT, error=_unreachable(504, "did not answer in time")))
+            self._gave_no_answer(Ended(Outcome.TIMEOUT, error=unreachable(504, "did not answer in time")))
         elif self._client.is_write_paused:
             self._proxy.stats.clients_stalled += 1
             self._client.reset()
         else:
-            self._break_off(self._answer, Outcome.TIMEOUT, _unreachable(504, "stopped in the middle of its answer"))
+            self._break_off(self._answer, Outcome.TIMEOUT, unreachable(504, "stopped in the middle of its answer"))
 
     async def _connect_and_ask(self) -> Ended:
         """Ask on a kept connection, and on a new one where that turns out to be dead."""
@@ -216,8 +202,7 @@ class Attempt:
             except _StaleConnectionError:
                 self._proxy.stats.stale_connections += 1
                 if self._handed is not None and self._handed.only_once:
-                    self._handed.is_stranded = True
-                    return self._refused_blocks("closed a kept connection")
+                    return self._refused_blocks(self._handed, "closed a kept connection")
                 self._over = self._loop.create_future()
         return await self._ask(await pool.connect(), head, body)
 
@@ -302,8 +287,9 @@ class Attempt:
             self._handed.is_stranded = True
         self._finish(ended)
 
-    def _refused_blocks(self, why: str) -> Ended:
-        return Ended(Outcome.FAILED, error=_unreachable(502, why), whole_might_do=True)
+    def _refused_blocks(self, handed: HandedOver, why: str) -> Ended:
+        handed.is_stranded = True
+        return Ended(Outcome.FAILED, error=unreachable(502, why), whole_might_do=True)
 
     def _finish(self, ended: Ended) -> None:
         self.deadline_s = NEVER
@@ -311,7 +297,3 @@ class Attempt:
         self.ended = ended
         if not self._over.done():
             self._over.set_result(ended)
-
-
-def _unreachable(status: int, what: str) -> ApiError:
-    return ApiError(status, f"The replica {what}.", type="upstream_error")

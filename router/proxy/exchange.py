@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from router.core.types import Outcome, Request, Ticket
 from router.errors import ApiError
-from router.proxy.attempt import Attempt, Ended
+from router.proxy.attempt import Attempt
+from router.proxy.ended import Ended
 from router.proxy.handed_over import HandedOver
 from router.proxy.heads import HttpRequest
 from router.proxy.proxy import Proxy

@@ -22,11 +22,18 @@ _HOP_BY_HOP = {
     b"transfer-encoding",
     b"upgrade",
 }
-_NOT_SENT_UP = frozenset(
-    _HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id", b"x-data-parallel-rank", b"x-vllm-priority"}
-)
+_FOR_THE_ROUTER_TO_SAY = {
+    b"x-request-id",
+    b"x-data-parallel-rank",
+    b"x-vllm-priority",
+    b"x-prefiller-host-port",
+    b"x-llm-d-prefiller-host-port",
+}
+"""The last two name whom llm-d's sidecar would ask to compute the prompt."""
+_NOT_SENT_UP = frozenset(_HOP_BY_HOP | _FOR_THE_ROUTER_TO_SAY | {b"host", b"content-length", b"expect"})
 _NOT_SENT_DOWN = frozenset(_HOP_BY_HOP | {b"content-length", b"x-request-id"})
-_OWN_PREFIX = b"x-weft-"
+_OWN_PREFIXES = (b"x-weft-", b"x-program-")
+"""Also of hints: they are advice, and one that a replica would not stand must not break the request."""
 MAX_EXPLANATION_BYTES = 8 * 1024
 
 
@@ -93,7 +100,7 @@ def _end_to_end(headers: Headers, dropped: frozenset[bytes], named: frozenset[by
     """Header lines without those in ``dropped`` and ``named``, and without Weft's own."""
     if named:
         dropped = dropped | named
-    return [b": ".join(item) for item in headers if item[0] not in dropped and item[0][:7] != _OWN_PREFIX]
+    return [b": ".join(item) for item in headers if item[0] not in dropped and not item[0].startswith(_OWN_PREFIXES)]
 
 
 @lru_cache(maxsize=4096)

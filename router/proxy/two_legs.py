@@ -15,7 +15,8 @@ from enum import StrEnum
 
 from router.core.types import Outcome, Ticket, Usage
 from router.engine.kv_transfer.connector import Connector, HandOverError, Legs
-from router.proxy.attempt import Attempt, Ended
+from router.proxy.attempt import Attempt
+from router.proxy.ended import Ended
 from router.proxy.first_look import overloaded
 from router.proxy.handed_over import HandedOver
 from router.proxy.heads import HttpRequest

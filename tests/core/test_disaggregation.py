@@ -1,10 +1,7 @@
 """Requests with two legs: who computes the prompt, what each leg weighs, and what happens when one fails."""
 
-import numpy as np
 import pytest
 from house import House, prompt
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flow.disaggregation.always import Always
 from flow.disaggregation.min_uncached import MinUncached
@@ -12,8 +9,9 @@ from flow.disaggregation.never import Never
 from flow.disaggregation.predicted_cost import PredictedCost
 from flow.gates.step_budget import StepBudget
 from router.core.disaggregation.stats import Fallback
-from router.core.flow import Flow
-from router.core.types import Health, Outcome, RefusalReason, Role, TicketKind, Usage
+from router.core.fleet import ModelRef
+from router.core.flow import Flow, Waiting
+from router.core.types import Health, Outcome, RefusalReason, Role, Ticket, TicketKind, Usage
 
 PREFILL, DECODE, BOTH = Role.PREFILL, Role.DECODE, Role.BOTH
 
@@ -138,11 +136,30 @@ def test_a_prompt_of_which_nothing_is_known_is_not_disaggregated():
     assert house(PREFILL, DECODE).ask(None).prefill is None
 
 
+def test_replicas_that_cannot_answer_alone_get_two_legs_whatever_is_known_of_a_prompt():
+    home = house(PREFILL, DECODE, disaggregation={"aggregates": False})
+    ticket = home.ask(None)
+    assert names(ticket) == ("p0", "d0")
+    home.now += 3.0
+    end_prefill(home, ticket)
+    assert not home.router.load.rates[home.router.fleet.slot("p0")].line.weight, "it teaches no rate"
+
+
+def test_no_warm_up_is_sent_to_replicas_that_cannot_answer_alone():
+    content = prompt(("conversation", 320))
+    for aggregates in (True, False):
+        home = house(PREFILL, DECODE, disaggregation={"aggregates": aggregates})
+        waiting = Waiting(Ticket(home.request(content), home.now), ModelRef("m"), None, 0, lambda _: 0)
+        assert (home.router.warm_up(waiting, 0, home.now) is not None) == aggregates
+
+
 def test_clients_may_not_say_where_blocks_are_to_be_fetched():
     """Incomplete parameters make a vLLM engine die."""
     home = house(PREFILL, DECODE)
     ticket = home.ask(prompt(("question", 320)), says_transfer=True)
     assert ticket.refusal.reason is RefusalReason.OWN_TRANSFER
+    among_equals = house(BOTH, BOTH, disaggregation={"among_equals": True})
+    assert among_equals.ask(prompt(("question", 320)), says_transfer=True).refusal is not None
     assert house(BOTH).ask(prompt(("question", 320)), says_transfer=True).refusal is None
 
 
@@ -192,7 +209,7 @@ def test_prefill_legs_teach_the_prefill_rate_and_answers_the_transfer():
     load, fleet = home.router.load, home.router.fleet
     assert load.prefill_rate[fleet.slot("p0")] == pytest.approx(4000, rel=0.01)
     assert not load.rates[fleet.slot("d0")].known
-    transfers = home.router.pairing.transfers
+    transfers = home.router.pairing.planner.transfers
     (line,) = [line for line in transfers.lines.values() if line.known]
     assert 1 / line.slope() == pytest.approx(5e9, rel=0.01)
     assert line.intercept() == pytest.approx(0.01, rel=0.05)
@@ -237,41 +254,56 @@ def test_a_request_waits_for_a_prefill_replica_with_room_and_lets_pass_who_needs
     assert names(long) == ("p0", "d0")
 
 
+def test_room_on_the_replica_that_answers_is_no_room_to_prefill_for_it():
+    home = house(PREFILL, BOTH, flow=Flow(gate=StepBudget(1.0, 1000)))
+    router, answering = home.router, frozenset({"b0", "p0"})
+    first = home.ask(prompt(("long", 1600)), subset=answering)
+    assert names(first) == ("p0", "b0")
+    second = router.submit(home.request(prompt(("other", 1600)), subset=answering), home.now)
+    assert router.poll(home.now) == []
+    end_prefill(home, first)
+    assert router.poll(home.now) == [second]
+
+
+def test_nobody_waits_for_room_to_prefill_when_no_replica_is_left_that_could():
+    home = house(PREFILL, DECODE, flow=Flow(gate=StepBudget(1.0, 1000)))
+    router = home.router
+    home.ask(prompt(("long", 1600)))
+    waiting = router.submit(home.request(prompt(("other", 1600))), home.now)
+    assert router.poll(home.now) == []
+    router.on_replica_gone("p0", home.now)
+    assert router.poll(home.now) == [waiting]
+    assert names(waiting) == (None, "d0")
+
+
+def test_a_replica_cannot_spare_itself_what_it_would_compute_for_others():
+    home = house(BOTH, DECODE, rule=PredictedCost())
+    for name, answers, tokens in (("b0", 6, 16), ("d0", 3, 64)):
+        for number in range(answers):
+            busy = home.ask(prompt((f"{name} {number}", tokens)), subset=frozenset({name}))
+            home.now += 0.01
+            home.router.on_response_start(busy, home.now)
+    assert home.ask(prompt(("question", 3200))).decision.replica.name == "d0"
+
+
+def test_the_demand_for_each_leg_counts_only_where_requests_have_legs():
+    def demand(home):
+        return [home.router.pairing.demand.replicas(role, home.now) for role in (PREFILL, DECODE)]
+
+    def answered(home):
+        ticket = home.ask(prompt(("question", 3200)))
+        home.now += 1.0
+        home.router.on_response_end(ticket, Usage(3200, 0, 100), Outcome.OK, home.now)
+        return demand(home)
+
+    assert answered(house(BOTH, BOTH)) == [0.0, 0.0]
+    prefill, decode = answered(house(PREFILL, DECODE))
+    assert prefill > 0 < decode
+    home = house(PREFILL, DECODE)
+    home.router.on_health("p0", Health.UNHEALTHY, home.now)
+    assert answered(home) == [pytest.approx(prefill), pytest.approx(decode)], "what cannot be had is wanted, too"
+
+
 def test_programs_contexts_are_let_into_replicas_that_decode_alone():
     home = house(PREFILL, DECODE, BOTH)
     assert [memory.name for memory in home.router._memories()] == ["d0", "b0"]
-
-
-actions = st.lists(
-    st.tuples(st.sampled_from(["ask", "prefill ends", "fails", "starts", "ends", "gone"]), st.integers(0, 5))
-)
-
-
-@given(actions, st.sampled_from([Always(), MinUncached(100), PredictedCost()]))
-def test_whatever_happens_no_load_is_left_when_all_is_over(script, rule):
-    home = house(PREFILL, PREFILL, BOTH, DECODE, rule=rule)
-    router, tickets = home.router, []
-    for action, number in script:
-        home.now += 0.5
-        ticket = tickets[number % len(tickets)] if tickets else None
-        if action == "ask":
-            tickets.append(home.ask(prompt((str(number), 64 * (number + 1)))))
-        elif ticket is None:
-            continue
-        elif action == "prefill ends" and ticket.prefill is not None:
-            end_prefill(home, ticket)
-        elif action == "fails" and ticket.prefill is not None and ticket in router.pairing._pairs:
-            end_prefill(home, ticket, Outcome.FAILED)
-            router.prefill_elsewhere(ticket, home.now)
-        elif action == "starts":
-            router.on_response_start(ticket, home.now)
-        elif action in ("ends", "gone"):
-            outcome = Outcome.OK if action == "ends" else Outcome.CLIENT_GONE
-            router.on_response_end(ticket, None, outcome, home.now)
-    for ticket in tickets:
-        router.on_response_end(ticket, None, Outcome.OK, home.now)
-    assert router.in_flight == 0
-    assert (router.pairing._pairs, router.pairing._by_leg) == ({}, {})
-    load = router.load
-    for column in (load.queued, load.started, load.prefill_tokens, load.context_tokens):
-        assert not np.any(column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.engine.api import ApiKind, ApiRequest, present, read_body
+from router.engine.api import ApiKind, ApiRequest, present, read_body, says_transfer
 from router.errors import ApiError
 
 CHAT = "/v1/chat/completions"
@@ -29,7 +30,7 @@ def refusal(body: Any, path: str = CHAT) -> ApiError:
 
 def read_or_refused(path: str, body: bytes) -> bool:
     try:
-        return isinstance(read_body(path, body), ApiRequest)
+        return says_transfer(read_body(path, body).body) in (True, False)
     except ApiError as error:
         return error.status == 400
 
@@ -142,6 +143,50 @@ def test_what_only_python_reads_passes_with_nothing_to_hash(body: bytes) -> None
     api = read(body)
     assert api.model == "m"
     assert not present(api.body.messages)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kv_transfer_params": {"do_remote_prefill": True}},
+        {"kv_transfer_params": {}},
+        {"vllm_xargs": {"kv_transfer_params": "anything"}},
+        {"sampling_params": {"extra_args": {"kv_transfer_params": {}}}},
+    ],
+)
+@pytest.mark.parametrize(
+    "written",
+    [
+        json.dumps,
+        lambda body: json.dumps(body).replace("transfer", "tr\\u0061nsfer"),
+        lambda body: json.dumps(body | {"temperature": float("nan")}),
+        lambda body: json.dumps(body).replace('{"kv', '{"large": 1e999, "kv'),
+        lambda body: json.dumps(body).encode("utf-16"),
+    ],
+    ids=["as it is", "escaped", "with NaN", "with a large number", "UTF-16"],
+)
+def test_however_a_client_names_blocks_it_is_seen(body: dict[str, Any], written: Callable[[Any], str | bytes]) -> None:
+    text = written(body)
+    assert says_transfer(read(text if isinstance(text, bytes) else text.encode()).body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"kv_transfer_params": None},
+        {"vllm_xargs": {"session_id": "kv_transfer_params"}},
+        {"vllm_xargs": ["kv_transfer_params"]},
+        {"sampling_params": {"extra_args": None}},
+        {"sampling_params": 1},
+    ],
+)
+def test_who_names_no_blocks_is_not_taken_to(body: dict[str, Any]) -> None:
+    assert not says_transfer(read(body).body)
+
+
+def test_a_priority_is_seen_in_what_only_python_reads() -> None:
+    assert read(b'{"priority": 1, "temperature": NaN}').body.priority == 1
 
 
 @pytest.mark.parametrize("field", ["model", "messages", "unknown"])

@@ -198,6 +198,8 @@ async def test_what_belongs_to_the_gateway_or_to_weft_does_not_reach_the_replica
         "x-kv-cache-source-host-port": "192.0.2.1:80",
         "x-weft-profile": "least-load",
         "x-weft-step": "s",
+        "x-program-id": "p" * 10_000,
+        "x-program-step": "s",
     }
     async with serving(Pod()) as gateway:
         told = await gateway.post(headers=theirs | {"user-agent": "u", "authorization": "Bearer k"})

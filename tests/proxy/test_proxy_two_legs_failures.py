@@ -108,6 +108,28 @@ async def test_a_prefill_replica_that_keeps_nothing():
         assert rig.dispatcher.legs() == [("prefill-0", Outcome.OK)]
 
 
+async def test_a_decode_replica_that_takes_no_priorities_leaves_the_blocks_where_they_are():
+    """They are asked for once, whatever became of that."""
+    refusal = ok(b'{"error":{"message":"Priority scheduling is not enabled.","code":400}}', status="400 Bad Request")
+
+    async def script(call: Call) -> None:
+        await answering(GOOD if call.header(b"x-vllm-priority") in (None, b"0") else refusal)(call)
+
+    async with weft(script, prefills=[prefilled()]) as rig:
+        route = rig.dispatcher.route
+
+        async def with_priority(request):
+            ticket = await route(request)
+            ticket.decision = Decision(ticket.decision.replica, 0, priority=5)
+            return ticket
+
+        rig.dispatcher.route = with_priority
+        assert (await rig.ask(post())).body == ANSWER
+        assert rig.replicas[0].calls[-1].body == BODY
+        assert rig.proxy.stats.served_whole == {"decode_failed": 1}
+        assert rig.proxy.stats.stranded == 1
+
+
 async def test_a_prefill_replica_that_takes_no_priorities_is_asked_without():
     refusal = ok(b'{"error":{"message":"Priority scheduling is not enabled.","code":400}}', status="400 Bad Request")
     good = prefilled()

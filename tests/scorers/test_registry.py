@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import scorers
-from scorers import registry
+from router.core import plugins
 from scorers.registry import SHIPPED, UnknownScorerError, make_scorer
 
 
@@ -38,8 +38,8 @@ def test_the_documented_example_works(scene, module):
 
 def test_entry_points_are_found(scene, module, monkeypatch):
     name = module(documented_example(), "by_entry_point")
-    point = EntryPoint("same-zone", f"{name}:SameZone", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "weft.scorers" else [])
+    point = EntryPoint("same-zone", f"{name}:SameZone", "weft.scorers")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "weft.scorers" else [])
     assert scene.score(make_scorer("same-zone", {"zone": "z2"})) == [0, 0, 1]
 
 

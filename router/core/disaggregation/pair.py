@@ -14,11 +14,10 @@ class Pair:
     """The waiting request has its decode replica in its ticket's decision, and its prefill leg in its ticket."""
 
     waiting: Waiting
-    decode_slot: int
     distance: Distance
     fetched_tokens: int
     """Prompt tokens that the decode replica did not hold when it was chosen."""
-    tried: tuple[str, ...]
+    tried: tuple[str, ...] = ()
     """Prefill replicas, the present one included."""
     prefilled_s: float | None = None
     """When the prefill leg ended."""

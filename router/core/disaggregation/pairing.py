@@ -1,138 +1,80 @@
-"""Chooses prefill replicas for requests whose decode replica is known, and follows both legs to their end."""
+"""Follows both legs of each request that has two, to their end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from random import Random
-
-import numpy as np
+from collections.abc import Callable
 
 from router.core.disaggregation.demand import Demand
 from router.core.disaggregation.pair import Pair
-from router.core.disaggregation.plan import Choice, Plan, Prospect
-from router.core.disaggregation.rule import Way, Ways
+from router.core.disaggregation.plan import Choice, Plan
+from router.core.disaggregation.planner import Planner
 from router.core.disaggregation.settings import Disaggregation
 from router.core.disaggregation.stats import DisaggregationStats, Fallback
-from router.core.disaggregation.topology import Distance, Topology
-from router.core.disaggregation.transfers import Transfers
-from router.core.fleet import Fleet, Slots
-from router.core.flow import Gate, Waiting
+from router.core.fleet import Fleet
+from router.core.flow import Waiting
 from router.core.in_flight import InFlight
-from router.core.load import Column, Load
+from router.core.load import Load
 from router.core.prefix import Chain
-from router.core.types import Decision, Outcome, ReplicaSpec, Role, Ticket, TicketKind, Usage
-from router.core.view import Candidates, Leg, View
+from router.core.types import Decision, Outcome, Role, Ticket, TicketKind, Usage
 
-LookUp = Callable[[Chain | None, Slots], Candidates]
 Expect = Callable[[Chain | None, int, float], None]
 """The replica in that slot will hold the prompt in a moment."""
-
-_COPY_WEIGHT = 3.0
-"""What is computed once more also takes the time and memory of those to come, as the scorer `added-cost` has it."""
-
-_FETCH_WEIGHT = 1.0
-"""What is fetched takes memory from other prefixes, too."""
 
 _REPLICA_FAULTS = frozenset((Outcome.FAILED, Outcome.REJECTED, Outcome.TIMEOUT))
 
 
 class Pairing:
-    """One per router, which lends its parts."""
+    """One per router, which lends its parts. Replicas may leave and others take their slots while a leg is under way,
+    so between two calls the decode replica is known by its name."""
 
     def __init__(
         self,
         settings: Disaggregation,
+        planner: Planner,
         fleet: Fleet,
         load: Load,
         in_flight: InFlight,
-        gate: Gate | None,
-        random: Random,
-        look_up: LookUp,
         expect: Expect,
     ) -> None:
         self.stats = DisaggregationStats()
-        self.transfers = Transfers(settings.bytes_per_token)
         self.demand = Demand()
-        self._topology = Topology(fleet, settings.labels)
-        self.settings = settings
+        self.planner = planner
+        self._settings = settings
         self._fleet = fleet
         self._load = load
         self._in_flight = in_flight
-        self._gate = gate
-        self._random = random
-        self._look_up = look_up
         self._expect = expect
         self._pairs: dict[Ticket, Pair] = {}
         """By the request's ticket."""
         self._by_leg: dict[Ticket, Pair] = {}
         """By the ticket of its prefill leg, while that is under way."""
 
-    def prospect(self, waiting: Waiting, now: float) -> Prospect | None:
-        """Who could compute the prompt for another replica. None: nobody may, or nobody is there."""
-        if not self._divides(waiting) or not self.settings.rule.splits:
-            return None
-        return self._prospect(waiting, (), now)
-
-    def elsewhere_tokens(self, waiting: Waiting, prospect: Prospect, decoding: Candidates) -> Column:
-        """For each of ``decoding`` what it costs to have the prompt computed for it, in tokens to compute."""
-        request, view = waiting.request, prospect.view
-        uncached_tokens = request.prompt_tokens - prospect.candidates.cached_tokens
-        cost_tokens = view.queued_prefill_tokens + _COPY_WEIGHT * uncached_tokens
-        position = int(cost_tokens.argmin())
-        slot = int(prospect.candidates.slots[position])
-        fetched_tokens = request.prompt_tokens - decoding.cached_tokens
-        distances = self._topology.distances(slot)[decoding.slots]
-        transfer_s = self.transfers.seconds(fetched_tokens, waiting.model.base, distances)
-        transfer_tokens = transfer_s * self._load.compute_rate(slot) + _FETCH_WEIGHT * fetched_tokens
-        elsewhere_tokens: Column = cost_tokens[position] + transfer_tokens
-        return elsewhere_tokens
-
-    def plan(
-        self, waiting: Waiting, prospect: Prospect | None, decode_slot: int, cached_tokens: int, now: float
-    ) -> Plan | None:
-        """What is best for a request that ``decode_slot`` will answer and of whose prompt it holds ``cached_tokens``.
-        None: nothing is disaggregated here."""
-        if not self._divides(waiting):
-            return None
-        rule = self.settings.rule
-        if not self._fleet.decoding[decode_slot]:
-            return Plan(False, rule.name, fallback=Fallback.NO_DECODE_REPLICA)
-        if not rule.splits:
-            return Plan(False, rule.name)
-        choice = None if prospect is None else self._choose(waiting, prospect, decode_slot, cached_tokens, now)
-        if choice is None:
-            return Plan(False, rule.name, fallback=Fallback.NO_PREFILL_REPLICA)
-        return Plan(rule.disaggregates(choice.ways), rule.name, choice)
-
-    def carry_out(self, plan: Plan, waiting: Waiting, decode_slot: int, now: float) -> None:
+    def carry_out(self, plan: Plan, waiting: Waiting, now: float) -> None:
         """The request leaves by ``plan``."""
         if plan.fallback is not None:
             self.stats.fallbacks[plan.fallback] += 1
-        if plan.choice is not None:
-            ways = plan.choice.ways
-            way = ways.elsewhere if plan.disaggregates else ways.here
-            self.demand.add(Role.PREFILL, way.compute_s, now)
-        if not plan.disaggregates or plan.choice is None:
+        choice = plan.choice
+        if not plan.disaggregates or choice is None:
             self.stats.aggregated += 1
+            self.demand.add(Role.PREFILL, plan.here.compute_s, now)
             return
         self.stats.disaggregated += 1
-        choice = plan.choice
-        fetched_tokens = waiting.request.prompt_tokens - choice.ways.here.cached_tokens
-        pair = Pair(waiting, decode_slot, choice.distance, fetched_tokens, ())
-        self.stats.fetched_tokens += fetched_tokens
-        self._pairs[waiting.ticket] = pair
+        self.demand.add(Role.PREFILL, choice.way.compute_s, now)
+        self.stats.fetched_tokens += plan.here.uncached_tokens
+        pair = self._pairs[waiting.ticket] = Pair(waiting, choice.distance, plan.here.uncached_tokens)
         self._send_prefill(pair, choice, now)
 
     def prefill_ended(self, leg: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
-        """A prefill leg is over, however it ended."""
+        """A prefill leg is over, however it ended. What was taken to be over is heard of no more."""
         pair = self._by_leg.pop(leg, None)
+        if pair is None:
+            return
         if outcome is Outcome.OK:
             self._in_flight.start(leg, now)
-        self._in_flight.end(leg)
-        self.settings.profile.ended(leg, usage, now)
-        self.stats.prefills_failed += outcome in _REPLICA_FAULTS
-        if pair is not None and outcome is Outcome.OK:
             self._prefilled(pair, now)
+        self._in_flight.end(leg)
+        self._settings.profile.ended(leg, usage, now)
+        self.stats.prefills_failed += outcome in _REPLICA_FAULTS
 
     def prefill_elsewhere(self, ticket: Ticket, now: float) -> bool:
         """After a prefill leg that failed: another one, on a replica that has not failed this request. False: there is
@@ -141,18 +83,13 @@ class Pairing:
         if pair is None:
             ticket.prefill = None
             return False
-        choice = None
-        if len(pair.tried) < self.settings.max_prefills and ticket.decision is not None:
-            prospect = self._prospect(pair.waiting, pair.tried, now)
-            if prospect is not None:
-                cached_tokens = ticket.decision.cached_tokens
-                choice = self._choose(pair.waiting, prospect, pair.decode_slot, cached_tokens, now)
-        if choice is not None:
-            pair.distance = choice.distance
-            self._send_prefill(pair, choice, now)
-            return True
-        self._aggregate(pair, Fallback.PREFILL_FAILED, now)
-        return False
+        choice = self._choose_again(pair, now)
+        if choice is None:
+            self._aggregate(pair, Fallback.PREFILL_FAILED, now)
+            return False
+        pair.distance = choice.distance
+        self._send_prefill(pair, choice, now)
+        return True
 
     def serve_whole(self, ticket: Ticket, now: float) -> None:
         """The decode replica computes the prompt itself after all, whatever became of the prefill leg."""
@@ -173,7 +110,7 @@ class Pairing:
             self._prefilled(pair, now)
         elif ticket.request.streams and pair.fetched_tokens > 0:
             seconds = now - pair.prefilled_s
-            self.transfers.observe(pair.fetched_tokens, pair.waiting.model.base, pair.distance, seconds)
+            self.planner.transfers.observe(pair.fetched_tokens, pair.waiting.model.base, pair.distance, seconds)
 
     def ended(self, ticket: Ticket, usage: Usage | None, outcome: Outcome, now: float) -> None:
         """The request is over, and with it what is left of its prefill leg."""
@@ -185,74 +122,38 @@ class Pairing:
                 self._prefilled(pair, now)
 
     def _count_decoding(self, ticket: Ticket, usage: Usage | None, now: float) -> None:
-        slot = None if ticket.decision is None else self._fleet.slot(ticket.decision.replica.name)
-        if slot is not None and ticket.dispatched_s is not None:
+        if ticket.decision is None or ticket.dispatched_s is None:
+            return
+        replica = ticket.decision.replica
+        if not self.planner.divides(replica.base_model):
+            return
+        slot = self._fleet.slot(replica.name)
+        if slot is not None:
             output_tokens = 0 if usage is None else usage.completion_tokens or 0
             held_tokens = ticket.request.prompt_tokens + output_tokens / 2
             held_s = now - ticket.dispatched_s
             self.demand.add(Role.DECODE, held_tokens / float(self._load.capacity_tokens[slot]) * held_s, now)
 
-    def _divides(self, waiting: Waiting) -> bool:
-        """Whether requests like this one can have two legs at all."""
-        known = waiting.request.prompt is not None
-        return known and (self.settings.among_equals or self._fleet.has_roles(waiting.model.base))
-
-    def _prospect(self, waiting: Waiting, tried: Iterable[str], now: float) -> Prospect | None:
-        slots = self.settings.profile.eligible(waiting.request, waiting.model, self._fleet)
-        others = [slot for name in tried if (slot := self._fleet.slot(name)) is not None]
-        if others:
-            slots = slots[~np.isin(slots, others)]
-        if len(slots) == 0:
+    def _choose_again(self, pair: Pair, now: float) -> Choice | None:
+        decision, decode_slot = pair.ticket.decision, self._decode_slot(pair)
+        if decision is None or decode_slot is None or len(pair.tried) >= self._settings.max_prefills:
             return None
-        candidates, view = self._look_up(waiting.chain, slots), View(self._load, slots, now, Leg.PREFILL)
-        has_room = self._gate is None or bool(self._gate.room(waiting, candidates, view).any())
-        return Prospect(candidates, view, has_room)
-
-    def _choose(
-        self, waiting: Waiting, prospect: Prospect, decode_slot: int, cached_tokens: int, now: float
-    ) -> Choice | None:
-        candidates, view = prospect.candidates, prospect.view
-        others = candidates.slots != decode_slot
-        if not others.all():
-            candidates = candidates.among(others)
-            view = View(self._load, candidates.slots, now, Leg.PREFILL)
-        if len(candidates) == 0:
+        prospect = self.planner.prospect(pair.waiting, now, pair.tried)
+        if prospect is None:
             return None
-        request, slots = waiting.request, candidates.slots
-        distances = self._topology.distances(decode_slot)[slots]
-        fetched_tokens = np.full(len(slots), request.prompt_tokens - cached_tokens, np.float64)
-        view.transfer_s = self.transfers.seconds(fetched_tokens, waiting.model.base, distances)
-        position = self.settings.profile.choose(request, candidates, view, self._random).position
-        ways = Ways(
-            self._way(request.prompt_tokens, cached_tokens, decode_slot),
-            self._way(request.prompt_tokens, int(candidates.cached_tokens[position]), int(slots[position])),
-            float(view.transfer_s[position]),
-        )
-        return Choice(candidates, view, position, Distance(int(distances[position])), ways, prospect.has_room)
-
-    def _way(self, prompt_tokens: int, cached_tokens: int, slot: int) -> Way:
-        load = self._load
-        return Way(
-            replica=self._spec(slot).name,
-            prompt_tokens=prompt_tokens,
-            cached_tokens=cached_tokens,
-            queued_tokens=float(load.prefill_tokens[slot] + load.foreign_prefill_tokens[slot]),
-            queued_requests=float(load.queued[slot] + load.foreign_queued[slot]),
-            running_requests=float(load.started[slot] + load.foreign_running[slot]),
-            tokens_per_s=load.compute_rate(slot),
-        )
+        return self.planner.choose(pair.waiting, prospect, decode_slot, decision.cached_tokens, now)
 
     def _send_prefill(self, pair: Pair, choice: Choice, now: float) -> None:
         request, decision = pair.waiting.request, pair.ticket.decision
-        spec = self._spec(choice.slot)
+        spec, way = self._fleet.at(choice.slot), choice.way
         priority = None if decision is None else decision.priority
-        leg_decision = Decision(spec, choice.cached_tokens, priority=priority)
+        leg_decision = Decision(spec, way.cached_tokens, priority=priority)
         leg = Ticket(request, now, leg_decision, dispatched_s=now, kind=TicketKind.PREFILL)
-        uncached_tokens = choice.ways.elsewhere.uncached_tokens
-        self.settings.profile.dispatched(request, choice.candidates, choice.position, now)
-        self._in_flight.dispatch(leg, choice.slot, uncached_tokens, now, learns=True, prefill_only=True)
+        self._settings.profile.dispatched(request, choice.candidates, choice.position, now)
+        learns = request.prompt is not None
+        self._in_flight.dispatch(leg, choice.slot, way.uncached_tokens, now, learns=learns, prefill_only=True)
         self._expect(pair.waiting.chain, choice.slot, now)
-        self.stats.prefill_tokens += uncached_tokens
+        self.stats.prefill_tokens += way.uncached_tokens
         pair.tried = (*pair.tried, spec.name)
         pair.prefilled_s = None
         pair.ticket.prefill = leg
@@ -260,28 +161,29 @@ class Pairing:
 
     def _prefilled(self, pair: Pair, now: float) -> None:
         pair.prefilled_s = now
-        self._expect(pair.waiting.chain, pair.decode_slot, now)
+        slot = self._decode_slot(pair)
+        if slot is not None:
+            self._expect(pair.waiting.chain, slot, now)
 
     def _end_leg(self, pair: Pair, now: float) -> None:
         """Of which nobody told the end: some data planes see only the whole request's."""
         leg = pair.ticket.prefill
         if leg is not None and self._by_leg.pop(leg, None) is not None:
             self._in_flight.end(leg)
-            self.settings.profile.ended(leg, None, now)
+            self._settings.profile.ended(leg, None, now)
 
     def _aggregate(self, pair: Pair, fallback: Fallback, now: float) -> None:
-        ticket = pair.ticket
+        ticket, slot = pair.ticket, self._decode_slot(pair)
         del self._pairs[ticket]
         ticket.prefill = None
         self.stats.fallbacks[fallback] += 1
-        cached_tokens = 0 if ticket.decision is None else ticket.decision.cached_tokens
-        if self._in_flight.end(ticket):
+        if slot is not None and self._in_flight.end(ticket):
+            cached_tokens = 0 if ticket.decision is None else ticket.decision.cached_tokens
             uncached_tokens = max(ticket.request.prompt_tokens - cached_tokens, 0)
-            self._in_flight.dispatch(ticket, pair.decode_slot, uncached_tokens, now, learns=ticket.request.streams)
-            self._expect(pair.waiting.chain, pair.decode_slot, now)
+            self._in_flight.dispatch(ticket, slot, uncached_tokens, now, learns=ticket.request.streams)
+            self._expect(pair.waiting.chain, slot, now)
 
-    def _spec(self, slot: int) -> ReplicaSpec:
-        spec = self._fleet.specs[slot]
-        if spec is None:
-            raise LookupError(f"slot {slot} has no replica")
-        return spec
+    def _decode_slot(self, pair: Pair) -> int | None:
+        """None: the decode replica is gone."""
+        decision = pair.ticket.decision
+        return None if decision is None else self._fleet.slot(decision.replica.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from router.core.disaggregation.rule import Way, Ways
+from router.core.disaggregation.rule import Way
 from router.core.disaggregation.stats import Fallback
 from router.core.disaggregation.topology import Distance
 from router.core.view import Candidates, View
@@ -16,8 +16,6 @@ class Prospect:
 
     candidates: Candidates
     view: View
-    has_room: bool
-    """The gate would let it start on one of them."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,28 +23,28 @@ class Choice:
     """The best prefill replica for a request whose decode replica is known."""
 
     candidates: Candidates
-    view: View
     position: int
     distance: Distance
     """From the decode replica."""
-    ways: Ways
+    way: Way
+    transfer_s: float
+    """To the decode replica, what that one does not hold."""
     has_room: bool
+    """The gate would let the prompt start on one of the candidates."""
 
     @property
     def slot(self) -> int:
         return int(self.candidates.slots[self.position])
 
-    @property
-    def cached_tokens(self) -> int:
-        return int(self.candidates.cached_tokens[self.position])
-
 
 @dataclass(slots=True, frozen=True)
 class Plan:
-    """``choice`` is None where there is nothing to choose."""
+    """``choice`` is None where there is nothing to choose, and nothing is disaggregated then."""
 
     disaggregates: bool
     rule: str
+    here: Way
+    """Aggregated, on the decode replica."""
     choice: Choice | None = None
     fallback: Fallback | None = None
 
@@ -58,10 +56,10 @@ class Plan:
         told: dict[str, object] = {"disaggregated": self.disaggregates, "rule": self.rule}
         if self.fallback is not None:
             told["fallback"] = str(self.fallback)
+        told["decode"] = _explain(self.here)
         if self.choice is not None:
-            ways = self.choice.ways
-            told |= {"decode": _explain(ways.here), "prefill": _explain(ways.elsewhere)}
-            told["transfer_ms"] = round(ways.transfer_s * 1e3, 2)
+            told["prefill"] = _explain(self.choice.way)
+            told["transfer_ms"] = round(self.choice.transfer_s * 1e3, 2)
         return told
 
 

@@ -19,6 +19,8 @@ class Disaggregation:
     """Picks the prefill replica."""
     among_equals: bool = False
     """Also in a fleet in which every replica's role is ``both``."""
+    aggregates: bool = True
+    """Decode replicas can also compute prompts themselves."""
     max_prefills: int = 2
     """Prefill replicas that are tried before the decode replica computes the prompt itself."""
     bytes_per_token: Mapping[str, int] = field(default_factory=dict)

@@ -187,7 +187,7 @@ class Lineage:
         make_room(marks)
         place = program.number, program.last, kin.shared_blocks, met
         count = self._kernels.lay_marks(marks, trail.hashes, trail.scope, trail.exact, *place, self._laid)
-        program.laid.append(self._laid[:count].copy())
+        program.steps[-1].laid = self._laid[:count].copy()
         program.size_bytes += STEP_BYTES + MARK_BYTES * count
 
     def _make_room(self, program: KnownProgram) -> None:
@@ -204,8 +204,8 @@ class Lineage:
         """Takes marks of forgotten programs away, of so many steps. Until then nobody passed them alone."""
         while steps and self._gone:
             program = self._gone[0]
-            if program.laid:
-                self._kernels.take_marks(self._marks, program.laid.pop(), program.number)
-                steps -= 1
-            else:
+            if not program.steps:
                 self._gone.popleft()
+            elif (laid := program.steps.pop().laid) is not None:
+                self._kernels.take_marks(self._marks, laid, program.number)
+                steps -= 1

@@ -84,7 +84,7 @@ class LineageLimits:
 
 @dataclass(slots=True)
 class KnownStep:
-    """What is kept of a prompt, beside its marks."""
+    """What is kept of a prompt."""
 
     parent: int
     branch: int
@@ -93,6 +93,8 @@ class KnownStep:
     seen_s: float
     followers: int = 0
     """Prompts that begin with it."""
+    laid: Entries | None = None
+    """Its marks; None: not laid yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -113,8 +115,6 @@ class KnownProgram:
     is_head: bool = False
     """The opening turned out to be others' too."""
     steps: list[KnownStep] = field(default_factory=list)
-    laid: list[Entries] = field(default_factory=list)
-    """Its marks, by step."""
     size_bytes: int = 0
     last: int = 0
     """Number of the step that came last; 0: it was not remembered."""

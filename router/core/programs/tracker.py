@@ -43,6 +43,8 @@ class Programs:
         self._expires_s = -inf
         self._under_way: dict[Ticket, Step | Newcomer] = {}
         """Requests that wait or run."""
+        self._make_step = self._step
+        """One object for all newcomers: what each keeps, the garbage collector looks at again and again."""
 
     @property
     def following(self) -> int:
@@ -153,7 +155,7 @@ class Programs:
         request = waiting.request
         if self._budgets is not None or request.program is not None:
             return
-        known = newcomer(waiting.ticket, hashes, self.table, self._step, now)
+        known = newcomer(waiting.ticket, hashes, self.table, self._make_step, now)
         waiting.call = self._under_way[waiting.ticket] = known
         if self.lineage is not None and request.lineage:
             self.lineage.keep_first(request.program_key, known)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from router.core.fleet import MAX_REPLICAS
 from router.core.types import ReplicaSpec
 from router.engine.kv_transfer.fields import raw, read_fields, write_fields
 from router.engine.kv_transfer.legs import HandOverError, Legs, bootstrap_host, bootstrap_port
@@ -44,7 +45,10 @@ _ANSWERS = msgspec.json.Decoder(_Answer)
 
 
 class EngineIds:
-    """The ids of engines by the address of their bootstrap server, as long as nothing goes wrong with them."""
+    """The ids of engines by the address of their bootstrap server, as long as nothing goes wrong with them.
+
+    Replicas come and go, and nobody tells: when there are too many addresses, all are asked for anew.
+    """
 
     def __init__(self) -> None:
         self._by_address: dict[str, dict[str, str]] = {}
@@ -58,6 +62,8 @@ class EngineIds:
             engines = _ENGINES.decode(answer)
         except msgspec.DecodeError as error:
             raise HandOverError(f"the bootstrap server of {prefill.name} names no engines: {error}") from error
+        if len(self._by_address) >= MAX_REPLICAS:
+            self._by_address.clear()
         self._by_address[address_of(prefill)] = {rank: engine.engine_id for rank, engine in engines.items()}
 
     def forget(self, prefill: ReplicaSpec) -> None:

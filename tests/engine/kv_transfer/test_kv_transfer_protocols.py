@@ -5,6 +5,7 @@ import json
 import pytest
 from kv_transfer_bodies import CHAT, MESSAGES, RESPONSES, fields, legs
 
+from router.core.fleet import MAX_REPLICAS
 from router.core.types import ReplicaSpec
 from router.engine.kv_transfer.connector import HandOverError, make_connector
 
@@ -88,6 +89,13 @@ class TestMooncake:
         assert directory.url_of(spec) is None
         directory.forget(spec)
         assert directory.url_of(spec) == "http://10.0.0.1:9000/query"
+
+    def test_addresses_of_replicas_that_are_gone_are_not_kept_for_ever(self):
+        directory = make_connector("mooncake").directory
+        for number in range(3 * MAX_REPLICAS):
+            directory.learn(self.spec(bootstrap_host=f"host-{number}"), b'{"0": {"engine_id": "e"}}')
+            assert len(directory._by_address) <= MAX_REPLICAS
+        assert directory.of(self.spec(bootstrap_host=f"host-{number}")) == "e"
 
     @pytest.mark.parametrize("useless", [b"", b"[]", b'{"0":{}}', b"nothing here"])
     def test_a_bootstrap_server_that_names_no_engines(self, useless):
