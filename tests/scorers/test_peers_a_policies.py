@@ -70,10 +70,9 @@ class Witness:
 
 
 @pytest.fixture
-def router(monkeypatch):
+def router():
     """One replica, and a profile with a `Witness` of the user's own as its only scorer."""
-    monkeypatch.setattr("scorers.registry._find", lambda name: Witness)
-    policy = replace(POLICIES["least-load"], profile={"scorers": [{"name": "witness"}]})
+    policy = replace(POLICIES["least-load"], profile={"scorers": [{"name": f"{__name__}:Witness"}]})
     router = policy.make_router(World([], ENGINE, 1), 0)
     router.on_replica(ReplicaSpec("a", "http://a", models=("m",)), 0.0)
     router.on_health("a", Health.HEALTHY, 0.0)
