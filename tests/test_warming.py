@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 from test_app import World, long_text, metrics
@@ -35,10 +36,19 @@ async def ask(world, *texts, **headers):
     return answer["usage"]
 
 
-async def evict(world):
-    """Others fill the cache."""
+async def fill(world):
+    """Others' prompts take the place of all that is cached."""
     for name in "xyz":
         await ask(world, long_text(name, 1000), authorization="Bearer others")
+
+
+async def evict(world, fault=FaultKind.NONE):
+    """The same, and then a fault; no warm-up is sent before that."""
+    watched = warm_ups(world)
+    limits, watched.limits = watched.limits, replace(watched.limits, max_in_flight=0)
+    await fill(world)
+    world.replicas[0].apply(Fault(kind=fault))
+    watched.limits = limits
 
 
 def plan(world):
@@ -72,7 +82,7 @@ async def test_the_next_call_finds_its_prefix_that_others_had_pushed_out(world):
 async def test_without_it_the_next_call_computes_all_again(world):
     await start(world, enabled=False)
     await plan(world)
-    await evict(world)
+    await fill(world)
     assert (await act(world))["prompt_tokens_details"]["cached_tokens"] < 100
     assert "weft_warm_up" not in await metrics(world)
 
@@ -80,9 +90,8 @@ async def test_without_it_the_next_call_computes_all_again(world):
 async def test_a_warm_up_is_cancelled_when_its_program_comes_first(world):
     await start(world)
     await plan(world)
-    await evict(world)
+    await evict(world, FaultKind.HANG)
     replica = world.replicas[0]
-    replica.apply(Fault(kind=FaultKind.HANG))
     stats = warm_ups(world).stats
     await world.until(lambda: stats.sent == 1 and replica.engine.requests)
     back = asyncio.create_task(act(world))
@@ -97,8 +106,7 @@ async def test_a_warm_up_is_cancelled_when_its_program_comes_first(world):
 async def test_what_the_replica_refuses_is_counted_and_not_sent_again(world):
     await start(world)
     await plan(world)
-    await evict(world)
-    world.replicas[0].apply(Fault(kind=FaultKind.REFUSE))
+    await evict(world, FaultKind.REFUSE)
     stats = warm_ups(world).stats
     await world.until(lambda: stats.results["failed"] == 1)
     assert (stats.sent, len(warm_ups(world).kept), world.app.router.in_flight) == (1, 0, 0)
@@ -107,8 +115,7 @@ async def test_what_the_replica_refuses_is_counted_and_not_sent_again(world):
 async def test_the_router_stops_with_a_warm_up_under_way(world):
     await start(world)
     await plan(world)
-    await evict(world)
-    world.replicas[0].apply(Fault(kind=FaultKind.HANG))
+    await evict(world, FaultKind.HANG)
     await world.until(lambda: warm_ups(world).stats.sent == 1)
     await asyncio.wait_for(world.app.warming.close(), 5)
     assert world.app.router.in_flight == 0
