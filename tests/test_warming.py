@@ -22,10 +22,16 @@ async def world():
 
 
 async def start(world, **warm_up):
+    """No warm-up is sent before `evict`: what a slow event has not told yet may look evicted."""
     world.engine = {"num_blocks": 301, "max_model_len_tokens": 4096}
     chosen = {"enabled": True, "ahead_s": 120.0, "least_tokens": 256} | warm_up
-    await world.start(1, programs={"enabled": True, "warm_up": chosen}, router={"predicted_ttl_s": 0.1})
+    programs = {"enabled": True, "warm_up": chosen}
+    watch = {"metrics_interval_s": 0.1, "health_interval_s": 60.0}  # who hangs is not to be found out
+    await world.start(1, programs=programs, router={"predicted_ttl_s": 0.1}, engine=watch)
     assert (await world.client.put(f"{world.url}/v1/programs/p", json=GRAPH, headers=MINE)).status == 201
+    if chosen["enabled"]:
+        world.limits = warm_ups(world).limits
+        warm_ups(world).limits = replace(world.limits, max_in_flight=0)
 
 
 async def ask(world, *texts, **headers):
@@ -43,12 +49,12 @@ async def fill(world):
 
 
 async def evict(world, fault=FaultKind.NONE):
-    """The same, and then a fault; no warm-up is sent before that."""
-    watched = warm_ups(world)
-    limits, watched.limits = watched.limits, replace(watched.limits, max_in_flight=0)
+    """The same, and then a fault. From here on warm-ups may be sent."""
     await fill(world)
+    load = world.app.router.load
+    await world.until(lambda: not (load.foreign_running + load.foreign_queued).any())
     world.replicas[0].apply(Fault(kind=fault))
-    watched.limits = limits
+    warm_ups(world).limits = world.limits
 
 
 def plan(world):
